@@ -1,0 +1,226 @@
+"""The nouns that pass between packages.
+
+They are immutable and know nothing of sockets, clocks or files, so `translators` and `policy` may use them as well as
+`gateway`. msgspec structs rather than dataclasses: building one costs 0.15 µs, a frozen dataclass of eight fields 1.1.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+import msgspec
+
+
+class Phase(enum.StrEnum):
+    """When a policy runs: on what goes to the model, or on the complete answer."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+class Verdict(enum.StrEnum):
+    """What one policy, or a whole chain, says of a text."""
+
+    ALLOW = "allow"
+    REDACT = "redact"
+    BLOCK = "block"
+    ESCALATE = "escalate"
+
+
+class Delivery(enum.StrEnum):
+    """How an answer reaches the client; decided when a chain is compiled (docs/life-of-a-request.md)."""
+
+    PASS = "pass"
+    HOLD_DONE = "hold_done"
+    GUARD = "guard"
+    BUFFER = "buffer"
+
+
+class FailMode(enum.StrEnum):
+    """What an error inside a policy means for the request: refuse it, or let it go on."""
+
+    BLOCK = "block"
+    ALLOW = "allow"
+
+
+class TextPart(msgspec.Struct, frozen=True, gc=False):
+    """One text that reaches the model or comes back from it, as policies see it.
+
+    `role` is the speaker (`system`, `developer`, `user`, `assistant`, `tool`); `kind` says what the text is
+    (`message`, `instructions`, `tool_result`, `tool_arguments`, `tool_definition`, `input`, `refusal`, `reasoning`);
+    `path` is where it stands in the body, as JSON path without the leading `$.` (`messages[2].content[0].text`).
+    """
+
+    text: str
+    role: str = "user"
+    kind: str = "message"
+    path: str = ""
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """One policy's verdict on one exchange; it lands in the audit record and in the metrics.
+
+    `reason` is a stable dotted code (`dlp-filter.term`), never text of the prompt. `detail` names what matched by the
+    operator's own label, not by content.
+    """
+
+    policy: str
+    phase: Phase
+    verdict: Verdict
+    reason: str = ""
+    detail: str = ""
+    microseconds: int = 0
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """Who asks for what: all that a policy may know of an exchange besides its texts."""
+
+    request_id: str
+    key_id: str | None = None
+    key_name: str | None = None
+    team: str | None = None
+    configuration_id: str = ""
+    model: str = ""
+    operation: str = ""
+
+
+class Screening(msgspec.Struct, frozen=True):
+    """What a whole chain says in one phase.
+
+    `verdict` is the strictest of the decisions. `replacements` maps the index of a text part to the text that takes
+    its place (redaction); empty unless `verdict` is REDACT. `message` is for the client, set on BLOCK and ESCALATE.
+    """
+
+    verdict: Verdict
+    decisions: tuple[Decision, ...] = ()
+    replacements: Mapping[int, str] = {}
+    message: str = ""
+
+    @property
+    def refusing(self) -> Decision | None:
+        """The decision that stopped the chain, or None."""
+        for decision in self.decisions:
+            if decision.verdict is self.verdict and decision.verdict in (Verdict.BLOCK, Verdict.ESCALATE):
+                return decision
+        return None
+
+
+ALLOWED = Screening(Verdict.ALLOW)
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """Tokens of one exchange, as the provider counted them. `prompt` includes `cached`; `completion` includes `reasoning`."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    reasoning: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.completion
+
+
+class GatewayKey(msgspec.Struct, frozen=True):
+    """One gateway key as a worker knows it: never the key itself, only its hash.
+
+    Times are Unix seconds. `None` means: no such limit. `configuration_id` None means: the default configuration.
+    `slot` is the key's place in the shared limit table, unique among live keys.
+    """
+
+    id: str
+    hash: bytes
+    prefix: str
+    name: str
+    slot: int
+    configuration_id: str | None = None
+    team: str | None = None
+    owner: str | None = None
+    models: frozenset[str] | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrency: int | None = None
+    budget_usd_per_month: float | None = None
+    created_at: float = 0.0
+    expires_at: float | None = None
+    revoked_at: float | None = None
+
+
+class Operation(enum.StrEnum):
+    """What a client asks for, whatever the wire format it asks in."""
+
+    CHAT = "chat"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    MODERATIONS = "moderations"
+    AUDIO = "audio"
+    IMAGES = "images"
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a connection goes: a TCP host and port, with TLS or without, or a Unix socket (`unix_path`)."""
+
+    host: str
+    port: int
+    tls: bool = True
+    unix_path: str | None = None
+
+    def __str__(self) -> str:
+        if self.unix_path is not None:
+            return f"unix:{self.unix_path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """How long each wait on a provider may last, in seconds. `total_seconds` None: no bound on the whole exchange."""
+
+    connect_seconds: float = 5.0
+    first_byte_seconds: float = 120.0
+    idle_seconds: float = 300.0
+    total_seconds: float | None = None
+
+
+class PoolSettings(msgspec.Struct, frozen=True):
+    """Bounds of one connection pool. `queue_seconds` is how long a request may wait for a free connection."""
+
+    max_connections: int = 512
+    max_idle: int = 64
+    max_queue: int = 1024
+    queue_seconds: float = 5.0
+    keepalive_seconds: float = 60.0
+    warm: int = 0
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """One pool's key and settings: the connections of one target to one origin."""
+
+    name: str
+    origin: Origin
+    pool: PoolSettings = PoolSettings()
+    timeouts: Timeouts = Timeouts()
+    ca_file: str | None = None
+
+
+class ResponseHead(msgspec.Struct):
+    """A provider's response head: names are lower-case, hop-by-hop fields are gone.
+
+    `chunked` says that the data which follows still carries its chunk framing; `content_length` is None for a chunked
+    or close-delimited body.
+    """
+
+    status: int
+    reason: bytes
+    headers: list[tuple[bytes, bytes]]
+    chunked: bool = False
+    content_length: int | None = None
+
+    def get(self, name: bytes) -> bytes | None:
+        """The first value of a field, or None."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None

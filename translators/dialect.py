@@ -1,0 +1,126 @@
+"""The seam between the gateway and a wire format.
+
+A *dialect* is one wire format in one file. It can do two things: tell the gateway the little it needs to know of a body
+without rebuilding it (the `view`), and turn a body into the canonical form and back. Dialects never meet each other:
+what goes from one to another goes through `canonical`. Where client and provider speak the same dialect nothing of that
+happens, the bytes pass as they are.
+
+Everything here is pure: bytes in, bytes out. No socket, no clock, no environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from gateway.errors import UpstreamError, Wire
+from gateway.types import ResponseHead, TextPart, Usage
+
+
+class RequestView(Protocol):
+    """What routing, limits and policies need to know of a request body."""
+
+    model: str
+    stream: bool
+    include_usage: bool
+    """The client itself asked for the usage chunk of a stream."""
+    max_output_tokens: int | None
+
+    def texts(self) -> list[TextPart]:
+        """Every text that reaches the model, in the order in which the model reads it."""
+        ...
+
+
+class AnswerView(msgspec.Struct, frozen=True):
+    """What metering and output policies need to know of a complete answer."""
+
+    usage: Usage | None
+    texts: Sequence[TextPart] = ()
+    finish_reason: str | None = None
+
+
+class Translated(msgspec.Struct, frozen=True):
+    """A request as the provider gets it.
+
+    `strip_usage`: the usage chunk was asked for on the gateway's behalf and must not reach the client.
+    `notes`: what the provider's format could not express, one JSON path with a reason each (`seed: not supported`).
+    """
+
+    body: bytes
+    notes: tuple[str, ...] = ()
+    strip_usage: bool = False
+
+
+class Tap(Protocol):
+    """Follows a stream that is passed on as it is: it reads frames and never changes one."""
+
+    usage: Usage | None
+
+    def feed(self, frame: bytes) -> None:
+        """Take in one complete SSE frame, its blank line included."""
+        ...
+
+    def answer(self) -> AnswerView:
+        """The answer as far as it has come."""
+        ...
+
+
+class StreamTranslator(Protocol):
+    """Turns the provider's stream into the client's, event by event, in the same call."""
+
+    usage: Usage | None
+
+    def feed(self, payload: bytes) -> bytes:
+        """Take payload bytes as they came (cut anywhere) and return the client's frames, possibly none."""
+        ...
+
+    def finish(self) -> bytes:
+        """The provider's stream ended cleanly: return the client's last frames, its end mark included.
+
+        Raises UpstreamInvalid where the provider's stream was not complete.
+        """
+        ...
+
+    def answer(self) -> AnswerView:
+        """The answer as far as it has come, for the output policies."""
+        ...
+
+
+class Translation(Protocol):
+    """One inbound dialect bound to one provider's dialect for one operation; made when a configuration is compiled."""
+
+    identity: bool
+    wire: Wire
+
+    def view(self, body: bytes) -> RequestView:
+        """Read a request body in the client's dialect. Raises InvalidJSON or InvalidRequest."""
+        ...
+
+    def request(
+        self, body: bytes, view: RequestView, *, model: str, replacements: Mapping[int, str], meter: bool
+    ) -> Translated:
+        """The provider's request. `model` is what the provider is asked for; `replacements` maps indices of
+        `view.texts()` to redacted text; `meter` asks for usage in streams. With nothing to change, `body` itself."""
+        ...
+
+    def answer(self, body: bytes, model: str) -> bytes:
+        """A complete 2xx answer in the client's dialect; for identity `body` itself. Raises UpstreamInvalid."""
+        ...
+
+    def read(self, body: bytes) -> AnswerView:
+        """Usage and texts of a complete answer in the client's dialect. Never raises on odd provider JSON."""
+        ...
+
+    def error(self, head: ResponseHead, body: bytes) -> UpstreamError:
+        """The provider's error answer as the gateway's error (status, code, message, Retry-After kept)."""
+        ...
+
+    def stream(self, model: str, *, include_usage: bool) -> StreamTranslator:
+        """A translator for one stream; only for `identity` False."""
+        ...
+
+    def tap(self) -> Tap:
+        """A tap for one stream; only for `identity` True."""
+        ...
