@@ -1,0 +1,63 @@
+"""`audit-logger`: the promise that every exchange under this configuration is recorded.
+
+It judges nothing and reads no text. Its presence makes the pipeline say `audits`, and its settings travel with the
+pipeline to the audit writer, which keeps the promise. It knows nothing of files, segments or signatures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gateway.types import Phase
+from policy.base import Hook, Pattern, Problem
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the exchanges of this configuration are recorded."""
+
+    immutable: Annotated[
+        bool,
+        Meta(description="Records are append-only and hash-chained. There is no other kind of log here: only `true`."),
+    ] = True
+    retention_days: Annotated[
+        int,
+        Meta(ge=1, description="How long a record is kept, in days. Only whole sealed segments are ever removed."),
+    ] = 365
+    log_all_access: Annotated[
+        bool,
+        Meta(
+            description="Record also what never reached a provider: refused keys, unknown models, blocked requests. "
+            "`false` records only exchanges that were sent."
+        ),
+    ] = True
+    content: Annotated[
+        Literal["none", "hash"],
+        Meta(
+            description="What a record says of the texts: nothing (`none`), or a hash that lets a text be "
+            "recognised by whoever has it (`hash`). Never the text."
+        ),
+    ] = "none"
+
+
+class AuditLogger:
+    """A policy without hooks: the pipeline carries its settings."""
+
+    kind = "audit-logger"
+    Settings = Settings
+
+    def __init__(self, settings: Settings) -> None:
+        self.patterns: tuple[Pattern, ...] = ()
+        self.hooks: Mapping[Phase, Hook] = {}
+
+    @classmethod
+    def check(cls, settings: Settings) -> list[Problem]:
+        """`immutable: false` would be a promise to break the promise."""
+        if settings.immutable:
+            return []
+        return [
+            Problem("immutable", "must be true: audit records cannot be altered; remove audit-logger from the chain")
+        ]
