@@ -81,6 +81,4 @@ def _print_table(cells: Sequence[Sequence[str]], columns: Sequence[str]) -> None
 
 
 def _widest(cells: Sequence[Sequence[str]], columns: Sequence[str]) -> list[str]:
-    return [
-        max([columns[index], *(row[index] for row in cells)], key=len) for index in range(len(columns))
-    ]
+    return [max([columns[index], *(row[index] for row in cells)], key=len) for index in range(len(columns))]

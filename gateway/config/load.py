@@ -1,0 +1,140 @@
+"""Configuration files to configurations: read, check, decode; every problem of every file at once.
+
+A configuration is one file; its id is `pack.name`; the first one given is the default. Nothing here has an effect: no
+environment is read, no secret fetched, no policy compiled, so that a reload can load first and decide then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from yaml.nodes import MappingNode
+
+from gateway.config.decode import Decoder
+from gateway.config.document import MAX_BYTES, join, parent, parse
+from gateway.config.problems import ConfigurationInvalid, Problem, Severity, in_order
+from gateway.config.registry import Registry, installed
+from gateway.config.schema import Configuration
+
+SUFFIXES = (".yaml", ".yml")
+
+
+class LoadedConfiguration(Struct, frozen=True):
+    """A configuration, and where it came from.
+
+    `configuration.policy` has the settings of every kind of the chain, those with nothing but defaults included.
+    `version` is a digest of the text: two files with the same version say the same. `places` has the line and column,
+    from 1, of every setting that stands in the file.
+    """
+
+    id: str
+    file: str
+    version: str
+    configuration: Configuration
+    places: Mapping[str, tuple[int, int]]
+
+    def problem(self, path: str, message: str, hint: str = "", severity: Severity = Severity.WARNING) -> Problem:
+        """A problem with the setting at `path`, at its place or at that of the nearest section above it."""
+        place = path
+        while place not in self.places:
+            place = parent(place)
+        line, column = self.places[place]
+        return Problem(self.file, line, column, path, message, hint, severity)
+
+
+def load(paths: Iterable[str | Path], *, registry: Registry | None = None) -> list[LoadedConfiguration]:
+    """Load files, and the `*.yaml` and `*.yml` of folders in the order of their names. The first is the default.
+
+    Configurations with `pack.enabled: false` are checked and left out. Raises ConfigurationInvalid with the problems of
+    all files, also where two share an id, and where none is left.
+    """
+    loaded: list[LoadedConfiguration] = []
+    problems: list[Problem] = []
+    for file in _files(paths, problems):
+        try:
+            loaded.append(load_file(file, registry=registry))
+        except ConfigurationInvalid as error:
+            problems.extend(error.problems)
+    problems.extend(_shared_ids(loaded))
+    if problems:
+        raise ConfigurationInvalid(problems)
+    enabled = [one for one in loaded if one.configuration.pack.enabled]
+    if not enabled:
+        where = ", ".join(one.file for one in loaded) or ", ".join(map(str, paths))
+        raise ConfigurationInvalid([Problem(where, 0, 0, "", "no configuration is enabled")])
+    return enabled
+
+
+def load_file(file: str | Path, *, registry: Registry | None = None) -> LoadedConfiguration:
+    """Load one file, enabled or not. Raises ConfigurationInvalid."""
+    try:
+        with Path(file).open("rb") as stream:
+            # One byte more than may be: enough for the check, however large the file is.
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+        raise ConfigurationInvalid([Problem(str(file), 0, 0, "", message)]) from error
+    return load_text(content, str(file), registry=registry)
+
+
+def load_text(text: str | bytes, name: str, *, registry: Registry | None = None) -> LoadedConfiguration:
+    """Load one configuration from its text; problems call it `name`. Raises ConfigurationInvalid."""
+    content = text.encode() if isinstance(text, str) else text
+    registry = registry or installed()
+    document = parse(content, name)
+    if document.root is None:
+        raise ConfigurationInvalid([Problem(name, 0, 0, "", "the file is empty", "`kt init` writes a first one")])
+    decoder = Decoder(document, registry)
+    configuration: Configuration | None = decoder.struct(document.root, Configuration)
+    settings = _settings_of_chain(decoder, configuration) if configuration else {}
+    if document.problems or configuration is None:
+        raise ConfigurationInvalid(in_order(document.problems))
+    return LoadedConfiguration(
+        id=configuration.pack.name,
+        file=name,
+        version=hashlib.sha256(content).hexdigest()[:16],
+        configuration=msgspec.structs.replace(configuration, policy=settings),
+        places={path: (at.start_mark.line + 1, at.start_mark.column + 1) for path, at in decoder.marks.items()},
+    )
+
+
+def _files(paths: Iterable[str | Path], problems: list[Problem]) -> Iterator[Path]:
+    for path in map(Path, paths):
+        if not path.is_dir():
+            yield path
+            continue
+        files = sorted(file for file in path.iterdir() if _is_configuration(file))
+        if not files:
+            problems.append(Problem(str(path), 0, 0, "", f"the folder has no {' or '.join(f'*{s}' for s in SUFFIXES)}"))
+        yield from files
+
+
+def _is_configuration(file: Path) -> bool:
+    # Hidden files are what editors and Kubernetes' ConfigMap mounts leave beside the real ones.
+    return file.suffix in SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def _shared_ids(loaded: Sequence[LoadedConfiguration]) -> Iterator[Problem]:
+    first: dict[str, LoadedConfiguration] = {}
+    for one in loaded:
+        if one.id in first:
+            message = f"the id `{one.id}` is taken by {first[one.id].file}"
+            yield one.problem("pack.name", message, "give each configuration its own name", Severity.ERROR)
+        first.setdefault(one.id, one)
+
+
+def _settings_of_chain(decoder: Decoder, configuration: Configuration) -> dict[str, Any]:
+    """Every kind of the chain with its settings. A kind without a section has the defaults, if there are any."""
+    settings = dict(configuration.policy)
+    empty = MappingNode("tag:yaml.org,2002:map", [])
+    for index, kind in enumerate(configuration.policies.chain):
+        if kind not in settings:
+            node = decoder.marks[join("policies.chain", index)]
+            empty.start_mark = node.start_mark
+            settings[kind] = decoder.policy(empty, kind, f"policy.{kind}")
+    return settings
