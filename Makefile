@@ -1,0 +1,97 @@
+# Every target works from a fresh clone: what it needs, it installs first, into .venv, from the hashed lock files.
+# A second call is instant, since each installation leaves a stamp that only a newer lock file or pyproject.toml outdates.
+
+PYTHON ?= python3
+PORT ?= 41002
+CONFIG ?= examples/policy-config.yaml
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+LOADTEST_SECONDS ?= 60
+LOADTEST_USERS ?= 50
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+NODE := tests/sdk/node
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --build-deps-for editable
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev setup-system run test test-image lint format types bench loadtest lock clean
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(RUNTIME) ## Make .venv with what the gateway needs to run
+
+setup-dev: $(DEV) ## Make .venv with what tests, lint and benchmarks need too
+
+setup-system: ## Install missing system packages with apt-get (venv, nginx, Node.js); asks sudo when not root
+	@.ci/setup-system
+
+run: $(RUNTIME) ## Start the gateway on PORT (41002) with CONFIG (examples/policy-config.yaml)
+	$(BIN)/kt gateway run --policy-config $(CONFIG) --port $(PORT)
+
+test: $(DEV) node-sdk ## Run the whole test suite but the container image
+	$(BIN)/pytest -n 2 -m "not slow" $(PYTEST_ARGS)
+
+test-image: $(DEV) ## Build the container image and try it (root, debootstrap and buildah needed; minutes)
+	$(BIN)/pytest -m slow tests/test_packaging.py $(PYTEST_ARGS)
+
+lint: $(DEV) ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(DEV) ## Mend formatting and what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(DEV) ## Check types, strictly
+	$(BIN)/mypy -p gateway -p translators -p policy -p loadtest
+
+bench: $(DEV) ## Measure the gateway beside nginx and direct calls; print the table with its gates
+	$(BIN)/python -m loadtest.compare $(BENCH_ARGS)
+
+loadtest: $(DEV) ## Run Locust against a gateway and a paced provider for LOADTEST_SECONDS (60)
+	$(BIN)/python -m loadtest.run --seconds $(LOADTEST_SECONDS) --users $(LOADTEST_USERS)
+
+lock: $(DEV) ## Resolve the lock files anew (on the lowest Python supported, 3.11)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "make lock: .venv must be of Python 3.11: make clean, then make lock PYTHON=python3.11")'
+	$(PIP_COMPILE) --output-file requirements.lock pyproject.toml
+	$(PIP_COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+
+clean: ## Remove the environment, caches and build products
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis $(NODE)/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ensurepip is what Debian and Ubuntu leave out of python3 and put into python3-venv.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not that. Next step: install one and name it," \
+			"for example: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "'$(PYTHON)' cannot make a virtual environment. Next step: make setup-system" \
+			"(or: sudo apt-get install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP_INSTALL) --require-hashes -r requirements.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): requirements-dev.lock $(RUNTIME)
+	$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# The Node.js SDK is tested where Node.js is; its tests say why they were skipped elsewhere.
+.PHONY: node-sdk
+node-sdk:
+	@if command -v npm >/dev/null && [ -f $(NODE)/package-lock.json ]; then \
+		$(MAKE) --no-print-directory $(NODE)/node_modules/.package-lock.json; fi
+
+$(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
+	npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund
+	@touch $@
