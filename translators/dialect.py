@@ -34,11 +34,15 @@ class RequestView(Protocol):
 
 
 class AnswerView(msgspec.Struct, frozen=True):
-    """What metering and output policies need to know of a complete answer."""
+    """What metering and output policies need to know of a complete answer.
+
+    `truncated`: there was more text than is kept, so a policy has not seen all of it.
+    """
 
     usage: Usage | None
     texts: Sequence[TextPart] = ()
     finish_reason: str | None = None
+    truncated: bool = False
 
 
 class Translated(msgspec.Struct, frozen=True):

@@ -1,0 +1,245 @@
+"""OpenAI operations that are passed on as they are: completions, responses, moderations, images.
+
+Of a request are read `model`, `stream` and the texts: all strings that are not a known setting, so that an extension
+cannot carry text past a policy. Of an answer: usage, and the texts of completions and responses. Prompts given as lists
+of token ids carry no text that could be read. Audio is multipart and not JSON, so not here.
+
+Reference: https://platform.openai.com/docs/api-reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from gateway.sse import data_of
+from gateway.types import TextPart, Usage
+from translators import paths, strict
+from translators.dialect import AnswerView
+from translators.identity import Format
+
+MAX_TEXT_CHARS = 8 * 1024 * 1024
+
+
+class _Head(msgspec.Struct, gc=False):
+    model: str = ""
+    stream: bool | None = None
+    stream_options: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+    max_tokens: int | None = None
+    max_output_tokens: int | None = None
+
+
+_HEAD: Final = msgspec.json.Decoder(_Head)
+
+# fmt: off
+_SETTINGS = frozenset({
+    "background", "best_of", "conversation", "dimensions", "echo", "encoding_format", "include", "logprobs",
+    "max_output_tokens", "max_tokens", "metadata", "model", "n", "previous_response_id", "prompt_cache_key", "quality",
+    "reasoning", "response_format", "safety_identifier", "seed", "service_tier", "size", "store", "stream",
+    "stream_options", "style", "temperature", "tool_choice", "top_p", "truncation", "user",
+})
+# fmt: on
+_NOT_TEXT = paths.NOT_TEXT | {"call_id", "encrypted_content", "file_data", "file_id", "image_url", "file_url", "result"}
+_OPAQUE = frozenset({"encrypted_content", "file_data", "image_url", "data", "result", "b64_json"})
+
+
+class SimpleView:
+    """A request whose texts are all strings that are not a known setting."""
+
+    __slots__ = ("_body", "_texts", "has_stream_options", "include_usage", "max_output_tokens", "model", "stream")
+
+    def __init__(self, body: bytes, head: _Head) -> None:
+        self.model = head.model
+        self.stream = head.stream is True
+        options = head.stream_options
+        self.has_stream_options = options is not msgspec.UNSET
+        self.include_usage = isinstance(options, dict) and options.get("include_usage") is True
+        self.max_output_tokens = head.max_tokens if head.max_output_tokens is None else head.max_output_tokens
+        self._body = body
+        self._texts: list[TextPart] | None = None
+
+    def texts(self) -> list[TextPart]:
+        """Every text that reaches the model: instructions and tools first, then prompt and input."""
+        if self._texts is None:
+            tree = orjson.loads(self._body)
+            self._texts = [part for key in _reading_order(tree) for part in _field_texts(key, tree[key])]
+        return self._texts
+
+
+def _reading_order(tree: dict[str, Any]) -> list[str]:
+    keys = [key for key in tree if key not in _SETTINGS]
+    return sorted(keys, key=lambda key: (key in ("input", "prompt", "suffix"), key in ("input", "suffix")))
+
+
+_FIELD_KINDS = {
+    "tools": ("system", "tool_definition"),
+    "instructions": ("system", "instructions"),
+    "text": ("system", "instructions"),
+}
+_ITEM_KINDS = {
+    "function_call": ("assistant", "tool_arguments"),
+    "custom_tool_call": ("assistant", "tool_arguments"),
+    "function_call_output": ("tool", "tool_result"),
+    "custom_tool_call_output": ("tool", "tool_result"),
+    "reasoning": ("assistant", "reasoning"),
+}
+
+
+def _field_texts(key: str, value: Any) -> list[TextPart]:
+    path = paths.join("", key)
+    role, kind = _FIELD_KINDS.get(key, ("user", "input"))
+    if key != "input" or not isinstance(value, list):
+        return list(paths.texts(value, path, role, kind, _NOT_TEXT))
+    found: list[TextPart] = []
+    for index, item in enumerate(value):
+        role, kind = _item_kind(item)
+        found += paths.texts(_readable(item), f"{path}[{index}]", role, kind, _NOT_TEXT)
+    return found
+
+
+def _item_kind(item: Any) -> tuple[str, str]:
+    """Who speaks in an item of a Responses input; a plain string is an input (embeddings, moderations)."""
+    if not isinstance(item, dict):
+        return "user", "input"
+    role, kind = _ITEM_KINDS.get(str(item.get("type")), ("user", "message"))
+    named = item.get("role")
+    return (named if isinstance(named, str) else role), kind
+
+
+def _readable(value: Any) -> Any:
+    """Without what is bytes in disguise: base64 and encrypted strings."""
+    if isinstance(value, dict):
+        return {key: None if _is_opaque(key, item) else _readable(item) for key, item in value.items()}
+    return [_readable(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_opaque(key: str, value: Any) -> bool:
+    return key in _OPAQUE and isinstance(value, str)
+
+
+def view(body: bytes) -> SimpleView:
+    """Read a request body. Raises InvalidJSON or InvalidRequest."""
+    head = strict.decode(_HEAD, body)
+    strict.check_unique(body, b"", b'"input"', (b'"model"', b'"input"', b'"prompt"', b'"stream"'))
+    return SimpleView(body, head)
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def usage_of(value: Any) -> Usage | None:
+    """Usage as OpenAI's operations write it: `prompt_tokens` and `completion_tokens`, in responses `input_tokens` …"""
+    if not isinstance(value, dict):
+        return None
+    prompt = _count(value, "input_tokens") or _count(value, "prompt_tokens")
+    completion = _count(value, "output_tokens") or _count(value, "completion_tokens")
+    cached = value.get("input_tokens_details") or value.get("prompt_tokens_details")
+    reasoning = value.get("output_tokens_details") or value.get("completion_tokens_details")
+    return Usage(prompt, completion, _count(cached, "cached_tokens"), _count(reasoning, "reasoning_tokens"))
+
+
+def _count(value: Any, key: str) -> int:
+    count = value.get(key) if isinstance(value, dict) else None
+    return count if isinstance(count, int) else 0
+
+
+def read(body: bytes) -> AnswerView:
+    """Usage and texts of a complete answer; an odd one gives as much as can be read."""
+    try:
+        tree = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return AnswerView(None)
+    return _read(tree)
+
+
+def _read(tree: Any) -> AnswerView:
+    if not isinstance(tree, dict):
+        return AnswerView(None)
+    texts = [*_choice_texts(tree.get("choices")), *_output_texts(tree.get("output"))]
+    return AnswerView(usage_of(tree.get("usage")), texts, _finish_reason(tree))
+
+
+def _finish_reason(tree: dict[str, Any]) -> str | None:
+    choices = tree.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else tree
+    reason = first.get("finish_reason" if first is not tree else "status") if isinstance(first, dict) else None
+    return reason if isinstance(reason, str) else None
+
+
+def _choice_texts(choices: Any) -> Iterator[TextPart]:
+    for index, choice in enumerate(choices if isinstance(choices, list) else ()):
+        if isinstance(choice, dict):
+            yield from paths.texts(choice.get("text"), f"choices[{index}].text", "assistant", "message")
+
+
+_ANSWER_KINDS = {"reasoning": "reasoning", "function_call": "tool_arguments", "custom_tool_call": "tool_arguments"}
+_ANSWER_SKIP = _NOT_TEXT | {"status", "name", "phase"}
+
+
+def _output_texts(output: Any) -> Iterator[TextPart]:
+    for index, item in enumerate(output if isinstance(output, list) else ()):
+        kind = _ANSWER_KINDS.get(str(item.get("type")), "message") if isinstance(item, dict) else "message"
+        yield from paths.texts(_readable(item), f"output[{index}]", "assistant", kind, _ANSWER_SKIP)
+
+
+class PassthroughTap:
+    """Follows a stream of completions chunks, or of a response's events, whose last one repeats the whole response."""
+
+    __slots__ = ("_chars", "_finish_reason", "_pieces", "_response", "_truncated", "usage")
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self._pieces: dict[int, list[str]] = {}
+        self._chars = 0
+        self._truncated = False
+        self._finish_reason: str | None = None
+        self._response: AnswerView | None = None
+
+    def feed(self, frame: bytes) -> None:
+        """Take in one complete SSE frame; never raises. Of a response's events only those with usage are parsed."""
+        data = data_of(frame)
+        if data is None or (b'"usage"' not in data and b'"choices"' not in data):
+            return
+        try:
+            tree = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return
+        if isinstance(tree, dict):
+            self._take(tree)
+
+    def _take(self, tree: dict[str, Any]) -> None:
+        response = tree.get("response")
+        view = _read(response if isinstance(response, dict) else tree)
+        self.usage = view.usage or self.usage
+        self._finish_reason = view.finish_reason or self._finish_reason
+        if response is not None:
+            self._response = view
+            return
+        for position, choice in enumerate(tree.get("choices") or ()):
+            text = choice.get("text") if isinstance(choice, dict) else None
+            if isinstance(text, str):
+                self._add(choice.get("index", position), text)
+
+    def _add(self, index: int, text: str) -> None:
+        self._chars += len(text)
+        if self._chars > MAX_TEXT_CHARS:
+            self._truncated = True
+        else:
+            self._pieces.setdefault(index, []).append(text)
+
+    def answer(self) -> AnswerView:
+        """The answer as far as it has come."""
+        if self._response is not None:
+            return self._response
+        texts = [
+            TextPart("".join(pieces), "assistant", "message", f"choices[{index}].text")
+            for index, pieces in self._pieces.items()
+        ]
+        return AnswerView(self.usage, texts, self._finish_reason, self._truncated)
+
+
+COMPLETIONS = Format(view, read, PassthroughTap, meters=True)
+PASSTHROUGH = Format(view, read, PassthroughTap)

@@ -1,0 +1,54 @@
+"""Places in a JSON body, written as `messages[2].content[0].text`, and the texts that stand there.
+
+A key that is not an identifier is written `["a.b"]`. The same notation serves policies (where a text stands), redaction
+(where to put the text that takes its place) and notes (what could not be expressed).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import orjson
+
+from gateway.types import TextPart
+
+_STEP = re.compile(r'\.?([A-Za-z_]\w*)|\[(\d+)\]|\[("(?:[^"\\]|\\.)*")\]')
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
+
+NOT_TEXT = frozenset({"type", "$ref", "$schema", "format", "id", "role", "cache_control", "media_type", "mime_type"})
+"""Keys whose string is a marker of the format, as long as it looks like one (`_MARKER`)."""
+
+_MARKER = re.compile(r"[^\s]{0,64}\Z")
+
+
+def join(path: str, key: str) -> str:
+    """The path of member `key` of the object at `path`."""
+    if not _IDENTIFIER.match(key):
+        return f"{path}[{orjson.dumps(key).decode()}]"
+    return f"{path}.{key}" if path else key
+
+
+def put(tree: Any, path: str, text: str) -> None:
+    """Set the value at `path`. Raises KeyError or IndexError where there is none."""
+    steps: list[str | int] = [
+        key or (int(index) if index else orjson.loads(quoted)) for key, index, quoted in _STEP.findall(path)
+    ]
+    for step in steps[:-1]:
+        tree = tree[step]
+    tree[steps[-1]] = text
+
+
+def texts(value: Any, path: str, role: str, kind: str, skip: Collection[str] = NOT_TEXT) -> Iterator[TextPart]:
+    """Every non-empty string within `value`, whatever its shape; the strings of the keys in `skip` are left out."""
+    if isinstance(value, str):
+        if value:
+            yield TextPart(value, role, kind, path)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from texts(item, f"{path}[{index}]", role, kind, skip)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not (key in skip and isinstance(item, str) and _MARKER.match(item)):
+                yield from texts(item, join(path, key), role, kind, skip)

@@ -1,0 +1,236 @@
+"""The providers: what each offers, where it lives and how it wants to be asked.
+
+A provider that speaks a known dialect is one row of `PROVIDERS`, nothing else. A row is data; `upstream_of` joins it
+with what the operator wrote for a target and gives an `Upstream`, which knows every path and every header field that
+a request to that target needs, and no more: credentials are handed in when a request is sent.
+
+A provider whose requests must be signed one by one (AWS SigV4), or whose token must be fetched and refreshed, gets an
+`Auth` of its own; whoever sends asks `Upstream.auth` which it is. Every row below takes a static secret.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from gateway.types import Operation, Origin
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Auth(enum.StrEnum):
+    """Where the secret goes."""
+
+    BEARER = "bearer"
+    API_KEY = "api-key"
+    X_API_KEY = "x-api-key"
+    NONE = "none"
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One operation of a provider: the dialect of its bodies (a name in `plan`) and its path after the base."""
+
+    dialect: str
+    path: str
+
+
+class Layout(enum.StrEnum):
+    """How the path of a request is made from the base URL."""
+
+    VERSIONED = "versioned"
+    """Base URL, `/v1` unless the base has a version segment already (`/v1`, `/v4`, `/v1beta/openai`), then the path."""
+    PLAIN = "plain"
+    """Base URL, then the path."""
+    AZURE = "azure"
+    """Deployments of an Azure OpenAI resource, or its `/openai/v1` surface."""
+
+
+class Provider(msgspec.Struct, frozen=True):
+    """One row. `base_url` None: the target must give one. `headers` go with every request."""
+
+    name: str
+    endpoints: Mapping[Operation, Endpoint]
+    base_url: str | None = None
+    auth: Auth = Auth.BEARER
+    layout: Layout = Layout.VERSIONED
+    headers: Headers = ()
+    local: bool = False
+    """Answered by the gateway itself (`translators.mock`), without any connection."""
+
+    def offers(self, operation: Operation) -> bool:
+        """Whether the provider has this operation itself, in whatever dialect."""
+        return operation in self.endpoints
+
+
+_CHAT: Final = {Operation.CHAT: Endpoint("openai_chat", "/chat/completions")}
+_EMBEDDINGS: Final = {Operation.EMBEDDINGS: Endpoint("openai_embeddings", "/embeddings")}
+_COMPLETIONS: Final = {Operation.COMPLETIONS: Endpoint("openai_completions", "/completions")}
+_RESPONSES: Final = {Operation.RESPONSES: Endpoint("openai_responses", "/responses")}
+_MODERATIONS: Final = {Operation.MODERATIONS: Endpoint("openai_moderations", "/moderations")}
+_IMAGES: Final = {Operation.IMAGES: Endpoint("openai_images", "/images")}
+
+_USUAL: Final = {**_CHAT, **_EMBEDDINGS, **_COMPLETIONS}
+_OPENAI: Final = {**_USUAL, **_RESPONSES, **_MODERATIONS, **_IMAGES}
+_ANTHROPIC: Final = {
+    Operation.MESSAGES: Endpoint("anthropic_messages", "/messages"),
+    Operation.CHAT: Endpoint("anthropic_messages", "/messages"),
+}
+
+_ROWS: Final = (
+    Provider("openai", _OPENAI, "https://api.openai.com/v1"),
+    Provider("azure-openai", {**_USUAL, **_RESPONSES, **_IMAGES}, auth=Auth.API_KEY, layout=Layout.AZURE),
+    Provider("openai-compatible", _OPENAI),
+    Provider(
+        "anthropic",
+        _ANTHROPIC,
+        "https://api.anthropic.com/v1",
+        auth=Auth.X_API_KEY,
+        headers=((b"anthropic-version", b"2023-06-01"),),
+    ),
+    Provider("mock", _OPENAI, auth=Auth.NONE, local=True),
+)
+
+PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({row.name: row for row in _ROWS})
+
+AZURE_API_VERSION: Final = "2024-10-21"
+"""The newest version of the deployments API that is not a preview:
+https://learn.microsoft.com/azure/ai-services/openai/api-version-lifecycle."""
+
+
+class Upstream(msgspec.Struct, frozen=True):
+    """One target's address: an origin, and the paths and header fields of its requests."""
+
+    provider: Provider
+    origin: Origin
+    base_path: str
+    model: str
+    headers: Headers = ()
+    azure_deployment: str | None = None
+    azure_api_version: str | None = None
+
+    @property
+    def auth(self) -> Auth:
+        return self.provider.auth
+
+    def path(self, operation: Operation, *, stream: bool, query: str = "", tail: str = "") -> str:
+        """The request target of an operation.
+
+        `tail` is what follows the operation's own path (`/generations` of images, `/resp_1/cancel` of responses);
+        `query` is sent on. Raises KeyError for an operation that the provider does not have (`plan.bind` tells first).
+        """
+        path = self.provider.endpoints[operation].path + tail
+        if self.provider.layout is Layout.AZURE:
+            path, version = self._azure_path(operation, path)
+            query = "&".join(part for part in (version, query) if part)
+        path = self.base_path + path.replace("{model}", quote(self.model, safe=""))
+        return f"{path}?{query}" if query else path
+
+    def _azure_path(self, operation: Operation, path: str) -> tuple[str, str]:
+        version = f"api-version={quote(self.azure_api_version)}" if self.azure_api_version else ""
+        if self.base_path.endswith("/v1") or operation in _AZURE_WITHOUT_DEPLOYMENT:
+            return path, version
+        return f"/deployments/{quote(self.azure_deployment or self.model, safe='')}{path}", version
+
+    def auth_headers(self, secret: str) -> Headers:
+        """The header fields that every request to the target carries, its credential among them.
+
+        An empty secret gives no credential: a local server wants none.
+        """
+        if not secret or self.auth is Auth.NONE:
+            return self.headers
+        value = secret.encode("latin-1")
+        if self.auth is Auth.BEARER:
+            return ((b"authorization", b"Bearer " + value), *self.headers)
+        return ((self.auth.value.encode(), value), *self.headers)
+
+
+_AZURE_WITHOUT_DEPLOYMENT: Final = frozenset({Operation.RESPONSES})
+
+
+def upstream_of(
+    provider: Provider,
+    *,
+    base_url: str | None = None,
+    azure_deployment: str | None = None,
+    azure_api_version: str | None = None,
+    model: str = "",
+    extra_headers: Mapping[str, str] | None = None,
+) -> Upstream:
+    """Join a row with a target's own settings. Raises ValueError, in words for the operator."""
+    if provider.local:
+        return Upstream(provider, Origin(f"{provider.name}.invalid", 443), "", model)
+    url = base_url or provider.base_url
+    if not url:
+        raise ValueError(f"provider {provider.name} needs a base_url")
+    origin, path = _parse(url)
+    if provider.layout is Layout.AZURE:
+        path = _azure_base(path)
+        if not azure_api_version and not path.endswith("/v1"):
+            azure_api_version = AZURE_API_VERSION
+    elif provider.layout is Layout.VERSIONED and not _VERSION.search(path):
+        path += "/v1"
+    headers = _headers(provider.headers, extra_headers or {})
+    return Upstream(provider, origin, path, model, headers, azure_deployment, azure_api_version)
+
+
+_VERSION: Final = re.compile(r"/v\d+(?:alpha|beta)?\d*(?:/|$)")
+_HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\.?\Z|[0-9A-Fa-f:.]+\Z", re.ASCII)
+_PATH: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/%-]*\Z", re.ASCII)
+_AZURE_BASE: Final = re.compile(r"(?P<prefix>.*?)(?:/openai)?(?P<v1>/v1)?\Z")
+_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", re.ASCII)
+_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
+_NOT_YOURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"})
+
+
+def _parse(url: str) -> tuple[Origin, str]:
+    """Origin and path of a base URL, the path without a slash at its end."""
+    if url != url.strip() or not url.isascii():
+        raise ValueError(f"base_url {url!r} has spaces or characters outside ASCII")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"base_url {url!r} must begin with https:// (or http:// for a server of your own network)")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("base_url must not carry a user or a password; use secret_key_ref")
+    if parts.fragment or "#" in url:
+        raise ValueError(f"base_url {url!r} must not have a fragment")
+    if parts.query or "?" in url:
+        raise ValueError(f"base_url {url!r} must not have a query (azure_api_version has its own setting)")
+    host = parts.hostname or ""
+    if not _HOST.match(host):
+        raise ValueError(f"base_url {url!r} names no valid host")
+    if not _PATH.match(parts.path):
+        raise ValueError(f"base_url {url!r} has a path with characters that must be percent-encoded")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"base_url {url!r} has no valid port") from None
+    tls = parts.scheme == "https"
+    return Origin(host, port or (443 if tls else 80), tls), parts.path.rstrip("/")
+
+
+def _azure_base(path: str) -> str:
+    """`…/openai` or `…/openai/v1`, whatever of it the operator wrote."""
+    if "/deployments" in path:
+        raise ValueError("base_url names a deployment; give the resource's address, and azure_deployment beside it")
+    found = _AZURE_BASE.match(path)
+    prefix, v1 = (found["prefix"], found["v1"]) if found else (path, None)
+    return f"{prefix}/openai{v1 or ''}"
+
+
+def _headers(own: Headers, extra: Mapping[str, str]) -> Headers:
+    """The row's fields and the target's; the target's win."""
+    added = []
+    for name, value in extra.items():
+        if not _NAME.match(name) or not _VALUE.match(value):
+            raise ValueError(f"header {name!r} is not a valid HTTP field")
+        if name.lower() in _NOT_YOURS:
+            raise ValueError(f"header {name!r} is the gateway's own to set")
+        added.append((name.lower().encode(), value.encode("latin-1")))
+    names = {name for name, _ in added}
+    return (*(field for field in own if field[0] not in names), *added)
