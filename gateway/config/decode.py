@@ -2,7 +2,8 @@
 
 The types decide. A text setting takes text, a number setting a plain decimal number, a switch `true` or `false`; what
 YAML 1.1 would quietly make of `no`, `1:30` or `010` is an error that says what to write. The decoder walks whatever
-struct it is given: it knows the language of the schema (`msgspec.inspect`), not one setting of it.
+struct it is given: it knows the language of the schema (`msgspec.inspect`) and asks the packages
+that providers and policies come from for their own opinion; no setting is known by name here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from gateway.config.document import Document, join, parent
 from gateway.config.problems import did_you_mean
 from gateway.config.registry import Registry
-from gateway.config.schema import CHOICES, FORMATS, SETTINGS_OF, UNIQUE_BY
+from gateway.config.schema import CHOICES, FORMATS, SETTINGS_OF, UNIQUE_BY, Target
 
 _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?([eE][-+]?[0-9]{1,2})?")
@@ -80,9 +81,12 @@ class Decoder:
         if not sound or _INVALID in values.values():
             return _INVALID
         try:
-            return type_.cls(**values)
+            value = type_.cls(**values)
+            if isinstance(value, Target):
+                self.registry.check_target(value)
         except ValueError as error:
             return self._report(node, path, str(error))
+        return value
 
     def _dict(self, node: Node, type_: inspect.DictType, path: str, keywords: Mapping[str, Any]) -> Any:
         if not isinstance(node, MappingNode):
@@ -198,7 +202,9 @@ class Decoder:
         if type_.pattern is not None and not _matches(type_.pattern, text):
             examples = " or ".join(f"`{example}`" for example in keywords.get("examples", ()))
             hint = f"like {examples}" if examples else f"the pattern is {type_.pattern}"
-            return self._report(node, path, f"{_quoted(text)} does not have the right form", hint)
+            # What may be a secret, put in the wrong place, must not go on to a terminal or a log.
+            what = "the value" if keywords.get("writeOnly") else _quoted(text)
+            return self._report(node, path, f"{what} does not have the right form", hint)
         try:
             FORMATS.get(keywords.get("format", ""), str)(text)
         except ValueError as error:
@@ -356,9 +362,10 @@ def _found(node: Node) -> str:
     if isinstance(node, SequenceNode):
         return "a list"
     assert isinstance(node, ScalarNode)
+    # Text is not repeated: it could be a secret that was put in the wrong place.
     kinds = {"bool": "a switch", "int": "a number", "float": "a number"}
-    kind = "text" if node.style else kinds.get(_kind(node), "text")
-    return f"{kind}: {_quoted(node.value)}"
+    kind = "" if node.style else kinds.get(_kind(node), "")
+    return f"{kind}: {_quoted(node.value)}" if kind else "text"
 
 
 def _quoted(text: str) -> str:

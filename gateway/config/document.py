@@ -53,6 +53,7 @@ class Document:
     def report(self, node: Node, path: str, message: str, hint: str = "") -> None:
         """Add an error at the place where `node` begins."""
         mark = node.start_mark
+        path, message, hint = map(_printable, (path, message, hint))
         self.problems.append(Problem(self.file, mark.line + 1, mark.column + 1, path, message, hint))
 
     def pairs(self, node: MappingNode, path: str) -> Iterator[Pair]:
@@ -108,6 +109,11 @@ def parse(content: bytes, file: str) -> Document:
     if root is not None:
         _check_tree(document, root)
     return document
+
+
+def _printable(text: str) -> str:
+    """With what a terminal would obey, or a log take for a new line, written as an escape."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _decode(content: bytes, file: str) -> str:

@@ -7,18 +7,25 @@ bring its own. `installed` is the real one.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gateway.config.schema import KINDS, PROVIDERS
-from policy.base import Policy
+from gateway.config.schema import KINDS, PROVIDERS, Target
+
+if TYPE_CHECKING:
+    from policy.base import Policy
 
 
 class Registry(NamedTuple):
-    """`policies` has each kind that a chain may name; `providers` the names that a target may use."""
+    """`policies` has each kind that a chain may name; `providers` the names that a target may use.
 
-    policies: Mapping[str, type[Policy]]
+    `check_target` is the providers' own look at a target whose settings are each right; it raises ValueError in words
+    for the operator.
+    """
+
+    policies: Mapping[str, type[Policy[Any]]]
     providers: Collection[str]
+    check_target: Callable[[Target], object]
 
     def names(self, choice: str) -> Collection[str]:
         """The names that the schema keyword `x-choices` calls `choice`."""
@@ -29,8 +36,17 @@ class Registry(NamedTuple):
 def installed() -> Registry:
     """What this installation offers."""
     # Imported when asked for: commands that read no configuration do without dialects and scanners.
-    from translators.providers import PROVIDERS
+    from policy.compile import KINDS as POLICIES
+    from translators.providers import PROVIDERS, upstream_of
 
-    from policy.compile import KINDS
+    def check_target(target: Target) -> object:
+        return upstream_of(
+            PROVIDERS[target.provider],
+            base_url=target.base_url,
+            azure_deployment=target.azure_deployment,
+            azure_api_version=target.azure_api_version,
+            model=target.upstream_model or target.model,
+            extra_headers=target.headers,
+        )
 
-    return Registry(KINDS, tuple(PROVIDERS))
+    return Registry(POLICIES, tuple(PROVIDERS), check_target)

@@ -46,11 +46,16 @@ Address = Annotated[
         extra_json_schema={"format": "host-port", "examples": ["127.0.0.1:41002", "[::1]:41002"]},
     ),
 ]
+# `writeOnly`, here and below: a secret may stand there by mistake, so no message repeats the value.
 BaseURL = Annotated[
     str,
     Meta(
         pattern=r"^https?://[^\s/?#@\\]+(/[^\s?#\\]*)?$",
-        extra_json_schema={"format": "base-url", "examples": ["https://my-resource.openai.azure.com"]},
+        extra_json_schema={
+            "format": "base-url",
+            "examples": ["https://my-resource.openai.azure.com"],
+            "writeOnly": True,
+        },
     ),
 ]
 # RFC 9110, sections 5.1 and 5.5: a token; visible characters, spaces and tabs. Anything else could smuggle a header.
@@ -63,7 +68,16 @@ HeaderName = Annotated[
     ),
 ]
 HeaderValue = Annotated[
-    str, Meta(pattern=r"^[\t\x20-\x7e]*$", max_length=4096, extra_json_schema={"examples": ["research"]})
+    str,
+    Meta(pattern=r"^[\t\x20-\x7e]*$", max_length=4096, extra_json_schema={"examples": ["research"], "writeOnly": True}),
+]
+EnvironmentName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        max_length=256,
+        extra_json_schema={"examples": ["OPENAI_API_KEY"], "writeOnly": True},
+    ),
 ]
 Network = Annotated[
     str,
@@ -189,8 +203,7 @@ class SecretRef(Section, frozen=True):
     """Where a secret is found. Exactly one of the three is set; the secret itself never stands in this file."""
 
     env: Annotated[
-        Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", extra_json_schema={"examples": ["OPENAI_API_KEY"]})]
-        | None,
+        EnvironmentName | None,
         Meta(description="Name of an environment variable."),
     ] = None
     file: Annotated[
@@ -441,6 +454,20 @@ class Limits(Section, frozen=True):
     json_depth: Annotated[int, Meta(ge=8, le=1000, description="Nesting of a JSON body (400).")] = 256
     head_seconds: Annotated[Seconds, Meta(description="For a request head to be complete (408).")] = 10.0
     body_idle_seconds: Annotated[Seconds, Meta(description="Between two reads of a request body (408).")] = 30.0
+    keepalive_seconds: Annotated[
+        Seconds, Meta(description="How long a client's connection without a request is kept open.")
+    ] = 75.0
+    write_idle_seconds: Annotated[
+        Seconds, Meta(description="How long a client may take nothing of its answer before it is cut off.")
+    ] = 300.0
+    buffered_bytes: Annotated[
+        int,
+        Meta(
+            ge=1 << 20,
+            le=1 << 40,
+            description="Request bodies that one worker holds at once; further ones are answered 503.",
+        ),
+    ] = 1 << 30
 
 
 class CORS(Section, frozen=True):

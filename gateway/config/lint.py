@@ -1,0 +1,96 @@
+"""What is allowed in a configuration and likely not meant: warnings, each at its place.
+
+An error is what makes a file unusable and belongs to the loader. Here the file is right, and the environment or the
+author's intention may not be. The environment is handed in; no secret is ever read, only looked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from gateway.config.load import LoadedConfiguration
+from gateway.config.problems import Problem, in_order
+from gateway.config.schema import SecretRef
+
+NOT_IN_FORCE: Final[Mapping[str, str]] = {
+    "gateway.admin_listen": "operator paths are served on `gateway.listen`",
+    "gateway.cors": "no page of another origin may call the gateway",
+    "gateway.ip_allowlist": "every address may connect",
+    "gateway.strict_translation": "what a format cannot express is left out",
+    "gateway.tls": "clients connect in clear text",
+    "gateway.trusted_proxies": "no `x-forwarded-for` is believed",
+    "gateway.websocket": "an upgrade is answered 404",
+    "providers.targets[].aws_region": "no provider uses it",
+    "providers.targets[].vertex_location": "no provider uses it",
+    "providers.targets[].vertex_project": "no provider uses it",
+    "providers.targets[].secret_key_ref.store": "the target stays unavailable",
+}
+"""Settings that are accepted and that this version does not act on, each with what holds instead."""
+
+_INDEX: Final = re.compile(r"\[\d+\]")
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+
+
+def lint(loaded: Sequence[LoadedConfiguration], environ: Mapping[str, str]) -> list[Problem]:
+    """Warnings about configurations that are used together, the default one first."""
+    found: list[Problem] = []
+    for one in loaded:
+        found += [*_not_in_force(one), *_missing_secrets(one, environ), *_clear_text(one), *_unused(one)]
+    found += _server_settings_ignored(loaded)
+    return in_order(found)
+
+
+def missing_secret(reference: SecretRef, environ: Mapping[str, str]) -> str:
+    """Why a secret cannot be had, in words, or an empty string. What is in the store is not known here."""
+    if reference.env is not None and not environ.get(reference.env):
+        return f"the environment variable `{reference.env}` is not set"
+    if reference.file is not None:
+        try:
+            if not Path(reference.file).read_text(encoding="utf-8").strip():
+                return f"the file `{reference.file}` is empty"
+        except (OSError, UnicodeDecodeError) as error:
+            return f"the file `{reference.file}` cannot be read: {getattr(error, 'strerror', '') or error}"
+    return ""
+
+
+def _not_in_force(one: LoadedConfiguration) -> Iterator[Problem]:
+    for path in one.places:
+        if instead := NOT_IN_FORCE.get(_INDEX.sub("[]", path)):
+            yield one.problem(path, "not in force yet", instead)
+
+
+def _missing_secrets(one: LoadedConfiguration, environ: Mapping[str, str]) -> Iterator[Problem]:
+    for index, target in enumerate(one.configuration.providers.targets):
+        if target.secret_key_ref and (reason := missing_secret(target.secret_key_ref, environ)):
+            path = f"providers.targets[{index}].secret_key_ref"
+            yield one.problem(path, reason, f"the target `{target.id}` is unavailable until it is there")
+
+
+def _clear_text(one: LoadedConfiguration) -> Iterator[Problem]:
+    for index, target in enumerate(one.configuration.providers.targets):
+        url = urlsplit(target.base_url or "")
+        if url.scheme == "http" and target.secret_key_ref and url.hostname not in _LOOPBACK:
+            yield one.problem(
+                f"providers.targets[{index}].base_url", "the secret and all prompts travel in clear text", "use https"
+            )
+
+
+def _unused(one: LoadedConfiguration) -> Iterator[Problem]:
+    configuration = one.configuration
+    for kind in configuration.policy:
+        if kind not in configuration.policies.chain:
+            yield one.problem(f"policy.{kind}", "not in `policies.chain`, so it never runs", "add it to the chain")
+    if not configuration.pack.enabled:
+        yield one.problem("pack.enabled", "this configuration is not served")
+
+
+def _server_settings_ignored(loaded: Sequence[LoadedConfiguration]) -> Iterator[Problem]:
+    for other in loaded[1:]:
+        if other.configuration.gateway != loaded[0].configuration.gateway:
+            yield other.problem(
+                "gateway", f"ignored: the server's settings are those of the default configuration `{loaded[0].id}`"
+            )
