@@ -1,0 +1,216 @@
+"""The audit records: what is written of one exchange, and how.
+
+There are two records for every exchange: `start`, written before the request leaves for a provider (or is refused), and
+`finish`, written when the exchange has ended, however it ended. A third kind, `gap`, stands where records could not be
+kept. The fields are a closed set, described in docs/audit-log.md. A record has no room for prompt or answer text and
+none for a secret, and it says of a key only its id. This module knows no file and no clock: times are handed in.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from gateway.types import Decision, Usage
+
+
+class Outcome(enum.StrEnum):
+    """How an exchange ended."""
+
+    COMPLETED = "completed"
+    REFUSED = "refused"
+    """The gateway said no: a key, a limit or a policy."""
+    FAILED = "failed"
+    """No complete answer could be had: the provider, the network, or a fault of the gateway."""
+    CANCELLED = "cancelled"
+    """The client left first."""
+    TRUNCATED = "truncated"
+    """The answer had begun and broke off, or was cut by an output policy."""
+    INTERRUPTED = "interrupted"
+    """The worker ended without a finish record; written afterwards, on recovery."""
+
+
+class GapReason(enum.StrEnum):
+    """Why records are missing."""
+
+    JOURNAL_FULL = "journal_full"
+    """The disk could not take records in time, and the fail mode let requests go on."""
+    JOURNAL_DAMAGED = "journal_damaged"
+    """The machine went down while records were on their way to the disk; what lay behind the damage is lost."""
+    JOURNAL_LOST = "journal_lost"
+    """A worker ended and left no journal, so that it cannot be known whether records are missing."""
+    NOT_SYNCED = "not_synced"
+    """The machine went down before records, already written, had reached the disk."""
+
+
+class Start(msgspec.Struct, frozen=True, gc=False, tag="start", tag_field="kind"):
+    """An exchange was admitted and screened, or refused. `at` is in Unix microseconds."""
+
+    id: str
+    at: int
+    key: str | None
+    team: str | None
+    configuration: str
+    policy_version: str
+    operation: str
+    model: str
+    client: str
+    decisions: Sequence[Decision] = ()
+    attributes: Mapping[str, str] | UnsetType = UNSET
+
+
+class Finish(msgspec.Struct, frozen=True, gc=False, tag="finish", tag_field="kind"):
+    """An exchange has ended. `at` is in Unix microseconds, durations are in microseconds since the request came in."""
+
+    id: str
+    at: int
+    outcome: Outcome
+    status: int | None = None
+    code: str | None = None
+    target: str | None = None
+    attempts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    bytes_sent: int = 0
+    duration_us: int | None = None
+    first_byte_us: int | None = None
+    decisions: Sequence[Decision] = ()
+    notes: Sequence[str] = ()
+
+
+class Gap(msgspec.Struct, frozen=True, gc=False, tag="gap", tag_field="kind"):
+    """Records are missing here. `records` is how many, None where that cannot be known."""
+
+    at: int
+    reason: GapReason
+    records: int | None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def start_record(
+    id: str,
+    at: int,
+    key: str | None,
+    team: str | None,
+    configuration: str,
+    policy_version: str,
+    operation: str,
+    model: str,
+    client: str,
+    decisions: Sequence[Decision] = (),
+    attributes: Mapping[str, str] | UnsetType = UNSET,
+) -> bytes:
+    """The record that an exchange begins: compact JSON in one line.
+
+    `at` is in Unix microseconds, `client` the peer's address, `decisions` those of the input phase. `attributes` are
+    the operator's own labels, left out where there are none.
+    """
+    # 0.85 µs with one decision, 0.35 of them for the decision's own six fields.
+    return _encode(
+        Start(id, at, key, team, configuration, policy_version, operation, model, client, decisions, attributes)
+    )
+
+
+def finish_record(
+    id: str,
+    at: int,
+    outcome: Outcome,
+    *,
+    status: int | None = None,
+    code: str | None = None,
+    target: str | None = None,
+    attempts: int = 0,
+    usage: Usage | None = None,
+    bytes_sent: int = 0,
+    duration_us: int | None = None,
+    first_byte_us: int | None = None,
+    decisions: Sequence[Decision] = (),
+    notes: Sequence[str] = (),
+) -> bytes:
+    """The record that an exchange has ended: compact JSON in one line.
+
+    `status` is the HTTP status that was sent, 499 where the client left before one was; `code` the error's stable code.
+    `first_byte_us` is None where no byte of an answer was sent. `notes` name what a translation could not carry over.
+    """
+    if usage is None:
+        prompt = completion = cached = reasoning = 0
+    else:
+        prompt, completion, cached, reasoning = usage.prompt, usage.completion, usage.cached, usage.reasoning
+    return _encode(
+        Finish(
+            id,
+            at,
+            outcome,
+            status,
+            code,
+            target,
+            attempts,
+            prompt,
+            completion,
+            cached,
+            reasoning,
+            bytes_sent,
+            duration_us,
+            first_byte_us,
+            decisions,
+            notes,
+        )
+    )
+
+
+def gap_record(at: int, reason: GapReason, records: int | None) -> bytes:
+    """The record that other records are missing."""
+    return _encode(Gap(at, reason, records))
+
+
+class InFlight:
+    """The exchanges of which a start was recorded and no finish yet.
+
+    It reads ids straight from the encoded records (0.2 µs; decoding costs 1.1), which is safe because the first two
+    fields of both kinds are fixed and a quote inside an id is always escaped.
+    """
+
+    _START = b'{"kind":"start","id":"'
+    _FINISH = b'{"kind":"finish","id":"'
+    _END = b'","at":'
+
+    def __init__(self, ids: Sequence[str] = ()) -> None:
+        self._open: dict[bytes, int] = {}
+        for id in ids:
+            self._enter(_encode(id)[1:-1])
+
+    def note(self, record: bytes) -> None:
+        """Take a record into account. Records of other kinds say nothing here."""
+        if record.startswith(self._START):
+            self._enter(record[len(self._START) : record.index(self._END)])
+        elif record.startswith(self._FINISH):
+            self._leave(record[len(self._FINISH) : record.index(self._END)])
+
+    def _enter(self, id: bytes) -> None:
+        # Counted, since an id may be the client's own and may come twice.
+        self._open[id] = self._open.get(id, 0) + 1
+
+    def _leave(self, id: bytes) -> None:
+        count = self._open.get(id, 0)
+        if count > 1:
+            self._open[id] = count - 1
+        else:
+            self._open.pop(id, None)
+
+    def __len__(self) -> int:
+        return sum(self._open.values())
+
+    def ids(self) -> list[str]:
+        """The ids, as often as they are open, oldest first."""
+        return [msgspec.json.decode(b'"%b"' % id, type=str) for id, count in self._open.items() for _ in range(count)]
+
+    def interrupted(self, at: int) -> list[bytes]:
+        """The finish records that are owed to these exchanges."""
+        return [finish_record(id, at, Outcome.INTERRUPTED) for id in self.ids()]
