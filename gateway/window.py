@@ -1,0 +1,235 @@
+"""The sliding minute of one key: a record of float64 cells per worker, written by one, read by all.
+
+A record keeps a total that grows for ever and, for each of the last 64 seconds, what the total was when that second
+began. What was used in the window is then one subtraction, `total - mark[now - 59 s]`, whoever asks; nothing has to be
+swept, and a reader that comes between two stores of the writer is off by that one charge.
+
+What a second was charged is never negative, whatever clocks do; the waits are found by bisection and rely on it.
+"""
+
+from __future__ import annotations
+
+import array
+from hashlib import blake2b
+from math import inf
+from typing import NamedTuple
+
+from gateway.types import GatewayKey
+
+WINDOW = 60
+"""Seconds of the window: the current one and the 59 before it."""
+
+RECORD = 136
+"""Cells of one record, 1,088 bytes."""
+
+_OWNER = 0  # which key the record is about; 0: nobody's yet
+_RUN = 1  # which run of its worker counts `_RUNNING`
+_SECOND = 2  # Unix second of the latest mark
+_RUNNING = 3  # requests at the same time
+_REQUESTS = 4  # total of requests
+_TOKENS = 5  # total of tokens
+REQUEST_MARKS = 8
+TOKEN_MARKS = 72
+
+_RING = 64
+RING_MASK = _RING - 1
+_SLACK = _RING - WINDOW  # seconds that clocks may differ before the ring has overwritten what is asked for
+
+
+def blank() -> memoryview[float]:
+    """A record of this process' own."""
+    return memoryview(array.array("d", bytes(RECORD * 8)))
+
+
+class Column(NamedTuple):
+    """Another worker's record of the same key; `run` is the cell that tells its present run."""
+
+    cells: memoryview[float]
+    run: memoryview[float]
+
+
+class Row:
+    """This worker's record of one key, mirrored in plain attributes, and the other workers' records of it."""
+
+    __slots__ = (
+        "cells", "key", "max_running", "owner", "peers", "requests", "rpm", "running", "second", "tokens", "tpm"
+    )  # fmt: skip
+
+    def __init__(self, key: GatewayKey, run: float, cells: memoryview[float], peers: tuple[Column, ...]) -> None:
+        """Go on with what the cells hold if it is about this key, else begin anew."""
+        owner = float(int.from_bytes(blake2b(key.id.encode(), digest_size=6).digest()) + 1)
+        self.owner = owner
+        self.cells = cells
+        self.peers = peers
+        if cells[_OWNER] != owner:
+            cells[_OWNER] = 0.0
+            cells[_RUN:] = blank()[_RUN:]
+            cells[_OWNER] = owner
+        if cells[_RUN] != run:  # what ran in an earlier life of this worker died with it
+            cells[_RUNNING] = 0.0
+            cells[_RUN] = run
+        self.second = int(cells[_SECOND])
+        self.requests = cells[_REQUESTS]
+        self.tokens = cells[_TOKENS]
+        self.running = cells[_RUNNING]
+        self.take_limits(key)
+
+    def __repr__(self) -> str:
+        requests, tokens, running = self.used()
+        used = f"{requests:.0f} requests, {tokens:.0f} tokens, {running:.0f} running"
+        return f"<Row of {self.key.id} at {self.second}: {used}>"
+
+    def take_limits(self, key: GatewayKey) -> None:
+        """The key's limits as they are now. As floats: comparing a float with an int costs twice as much."""
+        self.key = key
+        self.rpm = inf if key.requests_per_minute is None else float(key.requests_per_minute)
+        self.tpm = inf if key.tokens_per_minute is None else float(key.tokens_per_minute)
+        self.max_running = inf if key.max_concurrency is None else float(key.max_concurrency)
+
+    def advance(self, second: int) -> int:
+        """Set the marks of the seconds that have begun, and give the second to count in.
+
+        A clock that went back by little stands still until it has caught up. One that went back by much begins the
+        ring anew, with all that was used in the window counted as used now: nobody gains, and nobody waits for longer
+        than a window.
+        """
+        behind = self.second - second
+        if 0 <= behind <= _SLACK:
+            return self.second
+        cells, requests, tokens = self.cells, self.requests, self.tokens
+        first = max(self.second + 1, second - RING_MASK)
+        if behind > 0:
+            first = second - RING_MASK
+            requests, tokens = self._marks(self.second)
+        for mark in range(first, second + 1):
+            cells[REQUEST_MARKS + (mark & RING_MASK)] = requests
+            cells[TOKEN_MARKS + (mark & RING_MASK)] = tokens
+        self.second = second
+        cells[_SECOND] = second
+        return second
+
+    def begin(self, tokens: int) -> None:
+        """Charge one request and its tokens to the present second; it runs until `end`."""
+        cells = self.cells
+        self.requests = cells[_REQUESTS] = self.requests + 1.0
+        self.tokens = cells[_TOKENS] = self.tokens + tokens
+        self.running = cells[_RUNNING] = self.running + 1.0
+
+    def end(self) -> None:
+        """One request less runs."""
+        self.running = self.cells[_RUNNING] = self.running - 1.0
+
+    def add_tokens(self, tokens: int, second: int) -> None:
+        """Charge tokens to `second`, the present one."""
+        if second != self.second:
+            self.advance(second)
+        self.tokens = self.cells[_TOKENS] = self.tokens + tokens
+
+    def give_back_request(self, second: int) -> None:
+        """Take back a request that was charged to `second`, as if it had never been."""
+        self.requests = self.cells[_REQUESTS] = self._without(REQUEST_MARKS, self.requests, second, 1.0)
+
+    def give_back_tokens(self, second: int, tokens: float) -> None:
+        """Take back tokens that were charged to `second`, as if they had never been."""
+        self.tokens = self.cells[_TOKENS] = self._without(TOKEN_MARKS, self.tokens, second, tokens)
+
+    def _without(self, marks: int, total: float, second: int, amount: float) -> float:
+        """The total less `amount` in `second`. Nothing changes once that second has left the window."""
+        cells, latest = self.cells, self.second
+        if second == latest:
+            after = total
+        elif second < latest < second + WINDOW:
+            after = cells[marks + (second + 1 & RING_MASK)]
+        else:
+            return total
+        # After a clock's jump the ring may know less of that second than was charged.
+        charged = after - cells[marks + (second & RING_MASK)]
+        if amount > charged:
+            amount = charged
+        for mark in range(second + 1, latest + 1):
+            cells[marks + (mark & RING_MASK)] -= amount
+        return total - amount
+
+    def used_alone(self) -> tuple[float, float, float]:
+        """Requests and tokens in the window, and requests running, by this worker."""
+        cells = self.cells
+        begin = (self.second - WINDOW + 1) & RING_MASK
+        return self.requests - cells[REQUEST_MARKS + begin], self.tokens - cells[TOKEN_MARKS + begin], self.running
+
+    def used(self) -> tuple[float, float, float]:
+        """Requests and tokens in the window, and requests running, by all workers."""
+        requests, tokens, running = self.used_alone()
+        for cells, run in self.peers:
+            if cells[_OWNER] != self.owner:
+                continue
+            if cells[_RUN] == run[0]:
+                running += cells[_RUNNING]
+            begin = _window_begin(int(cells[_SECOND]), self.second)
+            if begin is not None:
+                requests += cells[_REQUESTS] - cells[REQUEST_MARKS + (begin & RING_MASK)]
+                tokens += cells[_TOKENS] - cells[TOKEN_MARKS + (begin & RING_MASK)]
+        return requests, tokens, running
+
+    def request_wait(self, needed: float, now: float) -> float:
+        """Seconds until `needed` of the requests in the window have left it."""
+        return self._wait(_REQUESTS, REQUEST_MARKS, needed, now)
+
+    def token_wait(self, needed: float, now: float) -> float:
+        """Seconds until `needed` of the tokens in the window have left it."""
+        return self._wait(_TOKENS, TOKEN_MARKS, needed, now)
+
+    def detach(self) -> None:
+        """The slot belongs to another key now, or the file is closed: what still runs counts into the void."""
+        self.cells = memoryview(array.array("d", self.cells))
+        self.peers = ()
+
+    def _marks(self, second: int) -> tuple[float, float]:
+        begin = (second - WINDOW + 1) & RING_MASK
+        return self.cells[REQUEST_MARKS + begin], self.cells[TOKEN_MARKS + begin]
+
+    def _wait(self, total: int, marks: int, needed: float, now: float) -> float:
+        if needed <= 0:
+            return 0.0
+        begin = self.second - WINDOW + 1
+        columns = [self.cells, *(cells for cells, _ in self.peers if cells[_OWNER] == self.owner)]
+        curves = [_Curve(cells, total, marks, begin) for cells in columns]
+        low, high = 0, WINDOW - 1
+        while low < high:
+            middle = (low + high) // 2
+            if sum([curve.until(begin + middle) for curve in curves]) < needed:
+                low = middle + 1
+            else:
+                high = middle
+        return max(self.second + 1 + low - now, 0.0)
+
+
+class _Curve:
+    """What one record has charged since the window's beginning, as a function of the second."""
+
+    __slots__ = ("_base", "_cells", "_latest", "_marks", "_total")
+
+    def __init__(self, cells: memoryview[float], total: int, marks: int, begin: int) -> None:
+        self._cells = cells
+        self._marks = marks
+        self._latest = int(cells[_SECOND])
+        self._total = cells[total]
+        known = begin <= self._latest < begin + _RING
+        self._base = cells[marks + (begin & RING_MASK)] if known else self._total
+
+    def until(self, second: int) -> float:
+        """The charge up to and including `second`; all of it for a ring that knows nothing of this window."""
+        if second >= self._latest or self._base == self._total:
+            return self._total - self._base
+        return self._cells[self._marks + (second + 1 & RING_MASK)] - self._base
+
+
+def _window_begin(latest: int, second: int) -> int | None:
+    """The first second of the window ending at `second` in a ring whose latest mark is `latest`; None: nothing in it.
+
+    A ring that is ahead belongs to a worker that has not yet seen the clock go back. Up to a window ahead, its own
+    last window counts; beyond, it is of a time that will not come, and is left out.
+    """
+    begin = second - WINDOW + 1
+    if latest < begin or latest > second + WINDOW:
+        return None
+    return begin if latest <= second + _SLACK else latest - WINDOW + 1
