@@ -214,7 +214,8 @@ class Decoder:
     def _read_switch(self, node: ScalarNode, type_: inspect.BoolType, path: str, keywords: Mapping[str, Any]) -> Any:
         if not node.style and node.value in _SWITCHES:
             return _SWITCHES[node.value]
-        return self._mismatch(node, path, "true or false")
+        meant = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(node.value.lower(), "")
+        return self._mismatch(node, path, "true or false", f"write `{meant}`" if meant else "")
 
     def _read_integer(self, node: ScalarNode, type_: inspect.IntType, path: str, keywords: Mapping[str, Any]) -> Any:
         if node.style or _INTEGER.fullmatch(node.value) is None:

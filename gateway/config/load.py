@@ -53,6 +53,21 @@ def load(paths: Iterable[str | Path], *, registry: Registry | None = None) -> li
     Configurations with `pack.enabled: false` are checked and left out. Raises ConfigurationInvalid with the problems of
     all files, also where two share an id, and where none is left.
     """
+    paths = list(paths)
+    loaded, problems = check(paths, registry=registry)
+    if problems:
+        raise ConfigurationInvalid(problems)
+    enabled = [one for one in loaded if one.configuration.pack.enabled]
+    if not enabled:
+        where = ", ".join(map(str, paths))
+        raise ConfigurationInvalid([Problem(where, 0, 0, "", "there is no configuration that is enabled")])
+    return enabled
+
+
+def check(
+    paths: Iterable[str | Path], *, registry: Registry | None = None
+) -> tuple[list[LoadedConfiguration], list[Problem]]:
+    """The configurations that are right, enabled or not, and what is wrong with the others or among them."""
     loaded: list[LoadedConfiguration] = []
     problems: list[Problem] = []
     for file in _files(paths, problems):
@@ -61,13 +76,7 @@ def load(paths: Iterable[str | Path], *, registry: Registry | None = None) -> li
         except ConfigurationInvalid as error:
             problems.extend(error.problems)
     problems.extend(_shared_ids(loaded))
-    if problems:
-        raise ConfigurationInvalid(problems)
-    enabled = [one for one in loaded if one.configuration.pack.enabled]
-    if not enabled:
-        where = ", ".join(one.file for one in loaded) or ", ".join(map(str, paths))
-        raise ConfigurationInvalid([Problem(where, 0, 0, "", "no configuration is enabled")])
-    return enabled
+    return loaded, problems
 
 
 def load_file(file: str | Path, *, registry: Registry | None = None) -> LoadedConfiguration:
