@@ -42,9 +42,11 @@ class Identity:
 
     identity = True
 
-    def __init__(self, format: Format, provider: str = "the provider") -> None:
+    def __init__(self, format: Format, provider: str, refuses: frozenset[str] = frozenset()) -> None:
         self._format = format
         self._provider = provider
+        self._meters = format.meters and "stream_options" not in refuses
+        self._drops_options = "stream_options" in refuses
         self.wire = format.wire
         self.view = format.view
         self.read = format.read
@@ -54,20 +56,19 @@ class Identity:
         self, body: bytes, view: RequestView, *, model: str, replacements: Mapping[int, str], meter: bool
     ) -> Translated:
         """The provider's request: the same bytes object, unless one of the three edits is due."""
-        adds_usage = meter and self._format.meters and view.stream and not view.include_usage
+        adds_usage = meter and self._meters and view.stream and not view.include_usage
         renames = model != view.model
-        if not (adds_usage or renames or replacements):
+        drops = self._drops_options and getattr(view, "has_stream_options", False)
+        if not (adds_usage or renames or replacements or drops):
             return Translated(body)
-        edited: bytes | None = body
-        if replacements:
-            edited = None
+        edited = None if replacements or drops else body
         if renames and edited is not None:
             edited = with_model(edited, view.model, model)
         if adds_usage and edited is not None:
             edited = with_usage(edited, getattr(view, "has_stream_options", False))
         if edited is None:
-            edited = _rewrite(body, view, model, replacements, adds_usage)
-        return Translated(edited, strip_usage=adds_usage)
+            edited = _rewrite(body, view, model, replacements, adds_usage, drops)
+        return Translated(edited, (f"stream_options: refused by {self._provider}",) if drops else (), adds_usage)
 
     def answer(self, body: bytes, model: str) -> bytes:
         """The answer as it is."""
@@ -111,10 +112,14 @@ def with_usage(body: bytes, has_stream_options: bool) -> bytes | None:
     return b"%b%b%b" % (body[:end], _STREAM_OPTIONS, body[end:])
 
 
-def _rewrite(body: bytes, view: RequestView, model: str, replacements: Mapping[int, str], adds_usage: bool) -> bytes:
+def _rewrite(
+    body: bytes, view: RequestView, model: str, replacements: Mapping[int, str], adds_usage: bool, drops_options: bool
+) -> bytes:
     tree = orjson.loads(body)
     if model != view.model:
         tree["model"] = model
+    if drops_options:
+        del tree["stream_options"]
     if adds_usage:
         tree["stream_options"] = {**(tree.get("stream_options") or {}), "include_usage": True}
     if replacements:

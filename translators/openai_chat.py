@@ -169,7 +169,7 @@ class ChatView:
 def view(body: bytes) -> ChatView:
     """Read a request body. Raises InvalidJSON or InvalidRequest."""
     head = strict.decode(_head, body)
-    strict.check_unique(body, bytes(head.messages), b'"messages"', (b'"model"', b'"stream"'))
+    strict.check_unique(body, b'"messages"', bytes(head.messages))
     return ChatView(body, head)
 
 

@@ -68,7 +68,7 @@ class EmbeddingsView:
 def view(body: bytes) -> EmbeddingsView:
     """Read a request body. Raises InvalidJSON or InvalidRequest."""
     head = strict.decode(_HEAD, body)
-    strict.check_unique(body, bytes(head.input), b'"input"', (b'"model"',))
+    strict.check_unique(body, b'"input"', bytes(head.input))
     return EmbeddingsView(body, head.model)
 
 

@@ -123,7 +123,7 @@ def _is_opaque(key: str, value: Any) -> bool:
 def view(body: bytes) -> SimpleView:
     """Read a request body. Raises InvalidJSON or InvalidRequest."""
     head = strict.decode(_HEAD, body)
-    strict.check_unique(body, b"", b'"input"', (b'"model"', b'"input"', b'"prompt"', b'"stream"'))
+    strict.refuse_duplicate_keys(body)
     return SimpleView(body, head)
 
 

@@ -50,7 +50,7 @@ def _make(operation: Operation, provider: Provider) -> Translation:
     spoken = SPOKEN.get(operation)
     if endpoint is None or spoken is None or endpoint.dialect != spoken:
         raise InvalidRequest(f"The provider {provider.name} of this model does not offer {operation.value}.")
-    return Identity(FORMATS[spoken], provider.name)
+    return Identity(FORMATS[spoken], provider.name, provider.refuses)
 
 
 @cache

@@ -3,8 +3,8 @@
 Providers write errors in a few shapes, all of them read here: OpenAI's and Azure's `{"error": {message, type, code,
 param}}`, Anthropic's `{"type": "error", "error": {type, message}}`, Google's `{"error": {code, message, status}}`
 (also in a list), Mistral's and Cohere's `{"message": …}`, FastAPI's `{"detail": …}`, Ollama's `{"error": "…"}`. What
-cannot be read is quoted, shortened. The provider's status stays, with two exceptions: a refused credential of the gateway is not
-the client's fault (502), and Anthropic's 529 is what everybody else calls 503.
+cannot be read is quoted, shortened. The provider's status stays, with two exceptions: a refused credential of the
+gateway is not the client's fault (502), and Anthropic's 529 is what everybody else calls 503.
 """
 
 from __future__ import annotations

@@ -60,6 +60,9 @@ class Provider(msgspec.Struct, frozen=True):
     auth: Auth = Auth.BEARER
     layout: Layout = Layout.VERSIONED
     headers: Headers = ()
+    refuses: frozenset[str] = frozenset()
+    """Fields of OpenAI's requests that the provider answers with an error, so they are left out and noted. With
+    `stream_options` among them the provider counts every stream unasked."""
     local: bool = False
     """Answered by the gateway itself (`translators.mock`), without any connection."""
 
@@ -82,6 +85,7 @@ _ANTHROPIC: Final = {
     Operation.CHAT: Endpoint("anthropic_messages", "/messages"),
 }
 
+# Base URLs and operations as each provider's own documentation gives them.
 _ROWS: Final = (
     Provider("openai", _OPENAI, "https://api.openai.com/v1"),
     Provider("azure-openai", {**_USUAL, **_RESPONSES, **_IMAGES}, auth=Auth.API_KEY, layout=Layout.AZURE),
@@ -93,7 +97,22 @@ _ROWS: Final = (
         auth=Auth.X_API_KEY,
         headers=((b"anthropic-version", b"2023-06-01"),),
     ),
+    Provider("cerebras", {**_CHAT, **_COMPLETIONS}, "https://api.cerebras.ai/v1"),
+    Provider("deepseek", _CHAT, "https://api.deepseek.com/v1"),
+    Provider("fireworks", {**_USUAL, **_RESPONSES}, "https://api.fireworks.ai/inference/v1"),
+    Provider("groq", {**_CHAT, **_RESPONSES}, "https://api.groq.com/openai/v1"),
+    Provider("huggingface", _CHAT, "https://router.huggingface.co/v1"),
+    Provider("lm-studio", {**_USUAL, **_RESPONSES}, "http://localhost:1234/v1"),
+    # 422 "Extra inputs are not permitted": https://github.com/dnakov/anon-kode/issues/53
+    Provider("mistral", {**_CHAT, **_EMBEDDINGS}, "https://api.mistral.ai/v1", refuses=frozenset({"stream_options"})),
     Provider("mock", _OPENAI, auth=Auth.NONE, local=True),
+    Provider("nvidia", _USUAL, "https://integrate.api.nvidia.com/v1"),
+    Provider("ollama", _USUAL, "http://localhost:11434/v1"),
+    Provider("openrouter", {**_USUAL, **_RESPONSES}, "https://openrouter.ai/api/v1"),
+    Provider("perplexity", _CHAT, "https://api.perplexity.ai", layout=Layout.PLAIN),
+    Provider("together", {**_USUAL, **_IMAGES}, "https://api.together.xyz/v1"),
+    Provider("vllm", {**_USUAL, **_RESPONSES}, "http://localhost:8000/v1"),
+    Provider("xai", {**_CHAT, **_RESPONSES, **_IMAGES}, "https://api.x.ai/v1"),
 )
 
 PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({row.name: row for row in _ROWS})
