@@ -18,9 +18,7 @@ from gateway.config.lint import NOT_IN_FORCE
 from gateway.config.registry import Registry, installed
 from gateway.config.schema import CHOICES, SETTINGS_OF, UNIQUE_BY, Configuration
 
-MARK: Final = (
-    "<!-- Below this line: written by `python -m gateway.config.reference`; change gateway/config/schema.py. -->\n"
-)
+MARK: Final = "<!-- Below: written by `python -m gateway.config.reference`, from gateway/config/schema.py. -->\n"
 
 _UNITS: Final = {"seconds": "seconds", "bytes": "bytes", "days": "days", "depth": "levels", "percent": "percent"}
 _BOUNDS: Final = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
@@ -44,22 +42,28 @@ def _section(cls: type[msgspec.Struct], path: str, registry: Registry) -> Iterat
     """The settings of a struct, then the sections within it."""
     type_ = inspect.type_info(cls)
     assert isinstance(type_, inspect.StructType)
-    sections: list[tuple[inspect.Field, str, inspect.StructType, str]] = []
+    sections: list[Iterator[str]] = []
     for field in type_.fields:
         place = f"{path}.{field.encode_name}" if path else field.encode_name
         plain, keywords = _unwrap(field.type)
         if SETTINGS_OF in keywords:
-            yield from _policies(place, keywords, registry)
+            sections.append(_policies(place, keywords, registry))
         elif (found := _struct_within(plain)) is not None:
             inner, suffix = found
-            sections.append((field, place + suffix, inner, keywords.get("description", "")))
+            sections.append(_subsection(field, inner.cls, place + suffix, keywords, registry))
         else:
             yield from _setting(field, place, plain, keywords, registry)
-    for field, place, inner, description in sections:
-        yield from _heading("##", place, description)
-        if field.required:
-            yield "Required.\n"
-        yield from _section(inner.cls, place, registry)
+    for section in sections:
+        yield from section
+
+
+def _subsection(
+    field: inspect.Field, cls: type[msgspec.Struct], path: str, keywords: Mapping[str, Any], registry: Registry
+) -> Iterator[str]:
+    yield from _heading("##", path, keywords.get("description", ""))
+    if field.required:
+        yield "Required.\n"
+    yield from _section(cls, path, registry)
 
 
 def _policies(path: str, keywords: Mapping[str, Any], registry: Registry) -> Iterator[str]:
@@ -146,8 +150,10 @@ def _default(field: inspect.Field) -> str:
     default = field.default_factory() if field.default is NODEFAULT else field.default
     if default is None:
         return "not set"
+    if isinstance(default, float):
+        return f"default `{default:g}`"
     text = msgspec.json.encode(default).decode()
-    return f"default `{text[1:-1] if isinstance(default, str) and len(text) > 2 else text}`"
+    return f"default `{text[1:-1] if isinstance(default, str) and default else text}`"
 
 
 def _bounds(type_: inspect.Type) -> Iterator[str]:

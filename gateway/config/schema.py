@@ -33,10 +33,7 @@ _DEFAULT_POOL = PoolSettings()
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-Identifier = Annotated[
-    str,
-    Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128, extra_json_schema={"examples": ["openai-gpt4o"]}),
-]
+Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 Address = Annotated[
@@ -188,7 +185,10 @@ class Pack(Section, frozen=True):
 
     name: Annotated[
         Identifier,
-        Meta(description="The configuration's id: `kt gateway-key create --configuration-id` binds a key to it."),
+        Meta(
+            description="The configuration's id: `kt gateway-key create --configuration-id` binds a key to it.",
+            extra_json_schema={"examples": ["my-config"]},
+        ),
     ]
     version: Annotated[
         Name, Meta(description="The author's own version of this file. It is shown and recorded, never compared.")
@@ -241,7 +241,11 @@ class Target(Section, frozen=True):
     """A provider and a model: one place where a request can be sent."""
 
     id: Annotated[
-        Identifier, Meta(description="Unique in the file. A client may ask for the target by it, in place of a model.")
+        Identifier,
+        Meta(
+            description="Unique in the file. A client may ask for the target by it, in place of a model.",
+            extra_json_schema={"examples": ["openai-gpt4o"]},
+        ),
     ]
     provider: Annotated[
         str,
@@ -287,7 +291,7 @@ class Target(Section, frozen=True):
     ] = None
     azure_api_version: Annotated[
         Name | None,
-        Meta(description="Azure OpenAI: value of `api-version`. Not set: the client's own, else a recent stable one."),
+        Meta(description="Azure OpenAI: value of `api-version`. Not set: the newest that is not a preview."),
     ] = None
     aws_region: Annotated[Name | None, Meta(description="Amazon Bedrock: region.")] = None
     vertex_project: Annotated[Name | None, Meta(description="Google Vertex AI: project.")] = None

@@ -1,0 +1,1 @@
+"""The files that `kt init` writes, one per template; the first line of each says what it is for."""
