@@ -26,8 +26,10 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(RUNTIME) ## Make .venv with what the gateway needs to run
+	@echo "$(VENV) is ready"
 
 setup-dev: $(DEV) ## Make .venv with what tests, lint and benchmarks need too
+	@echo "$(VENV) is ready"
 
 setup-system: ## Install missing system packages with apt-get (venv, nginx, Node.js); asks sudo when not root
 	@.ci/setup-system
@@ -39,7 +41,7 @@ test: $(DEV) node-sdk ## Run the whole test suite but the container image
 	$(BIN)/pytest -n 2 -m "not slow" $(PYTEST_ARGS)
 
 test-image: $(DEV) ## Build the container image and try it (root, debootstrap and buildah needed; minutes)
-	$(BIN)/pytest -m slow tests/test_packaging.py $(PYTEST_ARGS)
+	$(BIN)/pytest -m slow tests/test_image.py $(PYTEST_ARGS)
 
 lint: $(DEV) ## Check style and formatting
 	$(BIN)/ruff check .
