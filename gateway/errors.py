@@ -109,7 +109,7 @@ class InvalidRequest(DownstreamError):
 
 
 class UnsupportedEncoding(DownstreamError):
-    """The request's Content-Encoding is not supported; send it as identity, gzip or deflate."""
+    """The request's Content-Encoding is not supported; send the body as it is."""
 
     status = 415
     code = "unsupported_encoding"
@@ -128,6 +128,8 @@ class InvalidAPIKey(DownstreamError):
     status = 401
     code = "invalid_api_key"
     type = "authentication_error"
+    reason = "unknown"
+    """For the metric only: which of the four it was."""
 
 
 class ForbiddenOrigin(DownstreamError):

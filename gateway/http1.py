@@ -36,7 +36,9 @@ MAX_OVERHEAD: Final = 8192
 _SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,15})((?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?)")
 _TRAILER_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t\x20-\x7e\x80-\xff]*")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
-_FORBIDDEN_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"host", b"authorization", b"content-encoding"))
+_FORBIDDEN_TRAILERS = frozenset(
+    (b"content-length", b"transfer-encoding", b"host", b"authorization", b"content-encoding")
+)
 
 # Providers send events of a few hundred sizes, so a size line is nearly always one that was parsed before: a look-up
 # costs 0.04 µs, matching and converting it 0.35. Bounded by the length of the line (five bytes at most).
@@ -95,6 +97,11 @@ class ChunkWalker:
     def done(self) -> bool:
         """The last chunk and its trailers have been seen."""
         return self._at is _At.DONE
+
+    @property
+    def aligned(self) -> bool:
+        """What has been fed ends between two chunks, so that new framing may begin here."""
+        return (self._at is _At.SIZE and not self._line) or self._at is _At.DONE
 
     def feed(self, data: bytes) -> int:
         """Walk over `data`; return MORE, or the offset just past the end of the message.

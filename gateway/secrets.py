@@ -1,7 +1,8 @@
 """References to secrets, and a value that cannot be printed.
 
-A secret is read once, when a configuration is compiled, and lives in a `Secret` from then on: `repr`, `str`, formatting,
-JSON and pickling give its mask or fail. Only `reveal()` gives the value, so a search for that word finds every use.
+A secret is read once, when a configuration is compiled, and lives in a `Secret` from then on: `repr`, `str`,
+formatting, JSON and pickling give its mask or fail. Only `reveal()` gives the value, so a search for that word finds
+every use.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Verdict(enum.StrEnum):
 class Delivery(enum.StrEnum):
     """How an answer reaches the client; decided when a chain is compiled (docs/life-of-a-request.md)."""
 
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105 (no password)
     HOLD_DONE = "hold_done"
     GUARD = "guard"
     BUFFER = "buffer"
@@ -110,7 +110,10 @@ ALLOWED = Screening(Verdict.ALLOW)
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens of one exchange, as the provider counted them. `prompt` includes `cached`; `completion` includes `reasoning`."""
+    """Tokens of one exchange, as the provider counted them.
+
+    `prompt` includes `cached`; `completion` includes `reasoning`.
+    """
 
     prompt: int = 0
     completion: int = 0

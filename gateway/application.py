@@ -1,0 +1,111 @@
+"""What the worker's server does with a request head: find its endpoint, authenticate, open an exchange or answer.
+
+Requests that need no provider are answered here: health, readiness, the list of models. What belongs to the control
+process is relayed to it as to any other upstream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway import metrics
+from gateway.authenticate import authenticate
+from gateway.config.schema import AuthMode
+from gateway.control_relay import ControlRelay
+from gateway.errors import Draining, GatewayError, InternalError, InvalidAPIKey, ModelNotFound, Wire
+from gateway.exchange import Exchange
+from gateway.surface import Endpoint, Place, find
+from gateway.types import Destination
+
+if TYPE_CHECKING:
+    from gateway.downstream.head import RequestHead
+    from gateway.downstream.http import Handler
+    from gateway.ports import Client
+    from gateway.services import Services
+    from gateway.snapshot import Binding
+
+_JSON = b"content-type: application/json\r\n"
+
+
+class GatewayApplication:
+    """Opens exchanges for one worker."""
+
+    def __init__(
+        self,
+        services: Services,
+        counters: metrics.Metrics,
+        *,
+        mode: AuthMode,
+        control: Destination,
+        status: Callable[[], dict[str, Any]],
+    ) -> None:
+        """`control` is where the control process listens; `status` says what `/readyz` shows, `ready` among it."""
+        self._services = services
+        self._mode = mode
+        self._control = control
+        self._status = status
+        self._rejections = counters.counters(metrics.KEY_REJECTIONS)
+
+    def open(self, head: RequestHead, client: Client) -> Handler | None:
+        """A head has arrived: its handler, or None when it has been answered already."""
+        services = self._services
+        wire = Wire.OPENAI
+        try:
+            endpoint = find(head.method, head.path)
+            wire = endpoint.wire
+            if endpoint.place is Place.PROVIDER:
+                if services.draining:
+                    raise Draining(headers=((b"retry-after", b"1"),))
+                binding = authenticate(head, services.snapshot, self._mode, services.wall())
+                return Exchange(services, endpoint, binding, head, client)
+            return self._serve(endpoint, head, client)
+        except GatewayError as error:
+            self._refuse(error, head, client, wire)
+        except Exception as bug:
+            services.report_bug(repr(head.path), bug)
+            self._refuse(InternalError("The gateway failed; see its log."), head, client, wire)
+        return None
+
+    def _refuse(self, error: GatewayError, head: RequestHead, client: Client, wire: Wire) -> None:
+        if isinstance(error, InvalidAPIKey):
+            self._rejections[error.reason].inc()
+        self._services.count_refusal(error)
+        request_id = head.own.get(b"x-request-id") or self._services.next_id().encode()
+        fields = b"x-request-id: %b\r\n" % request_id
+        client.refuse(error, request_id.decode("latin-1"), wire, fields)
+
+    def _serve(self, endpoint: Endpoint, head: RequestHead, client: Client) -> Handler | None:
+        if endpoint.place is Place.CONTROL:
+            return ControlRelay(self._services.pool, self._control, head, client)
+        if endpoint.place is Place.HEALTH:
+            self._reply(client, 200, {"status": "ok"})
+        elif endpoint.place is Place.READY:
+            status = self._status()
+            self._reply(client, 200 if status["ready"] else 503, status)
+        else:
+            binding = authenticate(head, self._services.snapshot, self._mode, self._services.wall())
+            self._reply(client, 200, _models(binding, endpoint.model))
+        return None
+
+    def _reply(self, client: Client, status: int, body: dict[str, Any]) -> None:
+        fields = b"x-request-id: %b\r\n%b" % (self._services.next_id().encode(), _JSON)
+        client.reply(status, fields, orjson.dumps(body))
+
+
+def _models(binding: Binding, wanted: str | None) -> dict[str, Any]:
+    """https://platform.openai.com/docs/api-reference/models, for the models that the key allows."""
+    configuration, key = binding.configuration, binding.key
+    owners = {target.model: target.provider for target in reversed(configuration.targets)}
+    shown = [name for name in configuration.models if key is None or key.models is None or name in key.models]
+    if wanted is None:
+        return {"object": "list", "data": [_model(name, owners[name]) for name in shown]}
+    if wanted not in shown:
+        raise ModelNotFound(f"No target of configuration {configuration.id} offers the model {wanted[:200]!r}.")
+    return _model(wanted, owners[wanted])
+
+
+def _model(name: str, owner: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}

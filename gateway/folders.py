@@ -1,0 +1,38 @@
+"""Where the gateway keeps its files.
+
+The state folder holds what must last: the store and the audit log. In it, each gateway has a run folder, named after its
+port, for what concerns one run: sockets, shared memory, the feed of keys.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """`$KT_STATE_DIR`, else `$XDG_STATE_HOME/keeptrusts`, else `~/.local/state/keeptrusts`."""
+    named = environment.get("KT_STATE_DIR")
+    if named:
+        return Path(named).expanduser().absolute()
+    # https://specifications.freedesktop.org/basedir-spec: a relative XDG_STATE_HOME is ignored.
+    base = Path(environment.get("XDG_STATE_HOME", ""))
+    if not base.is_absolute():
+        base = Path.home() / ".local" / "state"
+    return base / "keeptrusts"
+
+
+def run_folder(state: Path, port: int) -> Path:
+    """The run folder of the gateway on `port`."""
+    return state / f"run-{port}"
+
+
+def audit_folder(state: Path) -> Path:
+    """The audit log."""
+    return state / "audit"
+
+
+def store_url(state: Path, environment: Mapping[str, str] = os.environ) -> str:
+    """`$KT_STORE_URL`, else a SQLite file in the state folder."""
+    return environment.get("KT_STORE_URL") or f"sqlite:///{state / 'gateway.db'}"

@@ -1,0 +1,90 @@
+"""What an exchange needs of the two sides of the gateway, as protocols.
+
+`exchange` is given its client, its pool and its connections; it imports neither `downstream` nor `upstream`, so that a
+test can play a whole exchange without a socket.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.errors import GatewayError, Wire
+from gateway.types import Destination, ResponseHead
+
+if TYPE_CHECKING:
+    from gateway.http1 import ChunkWalker
+
+
+class Waiter(Protocol):
+    """Who waits for a connection."""
+
+    def on_connection(self, connection: Connection) -> None:
+        """Here it is; it is the waiter's until the answer is complete or it is aborted."""
+
+    def on_connect_failed(self, error: GatewayError) -> None:
+        """There is none: UpstreamUnreachable, UpstreamTimeout or Overloaded."""
+
+
+class Listener(Protocol):
+    """Who reads one answer."""
+
+    def on_response_head(self, head: ResponseHead, data: bytes, end: bool) -> None:
+        """The head, with what came of the body in the same read. `end`: the answer is complete."""
+
+    def on_response_data(self, data: bytes, end: bool) -> None:
+        """More of the body: the very object that was read, chunk framing included where `head.chunked`."""
+
+    def on_response_failed(self, error: GatewayError) -> None:
+        """The answer broke off or is not HTTP. Never after `end`."""
+
+
+class Client(Protocol):
+    """The client's connection, as far as an exchange uses it (`downstream.http.DownstreamConnection`)."""
+
+    peer: str
+
+    @property
+    def takes_chunks(self) -> bool: ...
+
+    def begin(
+        self, status: int, fields: bytes, *, length: int | None, data: bytes, end: bool, raw: bool, reason: bytes = b""
+    ) -> None: ...
+
+    def send(self, data: bytes, *, end: bool, raw: bool) -> None: ...
+
+    def reply(self, status: int, fields: bytes, body: bytes) -> None: ...
+
+    def refuse(
+        self, error: GatewayError, request_id: str = "", wire: Wire = Wire.OPENAI, fields: bytes = b""
+    ) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Connection(Protocol):
+    """A provider's connection, as far as an exchange uses it (`upstream.connection.UpstreamConnection`)."""
+
+    @property
+    def walker(self) -> ChunkWalker | None: ...
+
+    def send(self, head: bytes, body: bytes, listener: Listener) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Ticket(Protocol):
+    """A place in a pool's queue."""
+
+    def cancel(self) -> None: ...
+
+
+class Pool(Protocol):
+    """Connections to providers (`upstream.pool.Pools`)."""
+
+    def take(self, destination: Destination) -> Connection | None: ...
+
+    def wait(self, destination: Destination, waiter: Waiter) -> Ticket: ...

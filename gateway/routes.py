@@ -1,0 +1,221 @@
+"""From a model to the targets that offer it: order of attempts, circuit breakers, what may be tried again.
+
+A `Route` is made when a configuration is compiled; a request only asks it for its candidates. Where one target offers
+a model, which is the ordinary case, that is the same tuple every time and costs nothing. Health is a worker's own
+experience: breakers and latencies are not shared.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from gateway.config.schema import CircuitBreaker, Fallback, FallbackTrigger, RoutingStrategy
+from gateway.errors import GatewayError, UpstreamReset, UpstreamStatus, UpstreamTimeout, UpstreamUnreachable
+from gateway.types import Destination, Operation
+
+if TYPE_CHECKING:
+    from gateway.metrics import Counter, Handles, Histogram
+    from translators.dialect import Translation
+
+LATENCY_WEIGHT: Final = 0.2
+"""How much the newest answer counts in the moving average of the time to the first byte."""
+
+
+class BreakerState(enum.Enum):
+    """Whether a target is tried."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    TRYING = "trying"
+
+
+class Breaker:
+    """Leaves a failing target alone for a while, then lets one request try it."""
+
+    __slots__ = ("_failures", "_open_until", "_settings", "state")
+
+    def __init__(self, settings: CircuitBreaker) -> None:
+        self._settings = settings
+        self._failures = 0
+        self._open_until = 0.0
+        self.state = BreakerState.CLOSED
+
+    def __repr__(self) -> str:
+        return f"<Breaker {self.state.value}, {self._failures} failures in a row>"
+
+    def allows(self, now: float) -> bool:
+        """Whether the target may be tried now. Past its time an open breaker lets exactly one request through."""
+        if self.state is BreakerState.CLOSED:
+            return True
+        if now < self._open_until:
+            return False
+        self.state = BreakerState.TRYING
+        self._open_until = now + self._settings.open_seconds
+        return True
+
+    def succeeded(self) -> None:
+        """The target answered."""
+        self._failures = 0
+        self.state = BreakerState.CLOSED
+
+    def failed(self, now: float) -> None:
+        """The target failed in a way that is its own fault."""
+        self._failures += 1
+        if not self._settings.enabled:
+            return
+        if self.state is BreakerState.TRYING or self._failures >= self._settings.failure_threshold:
+            self.state = BreakerState.OPEN
+            self._open_until = now + self._settings.open_seconds
+
+
+class Lane:
+    """One target for one operation: all that a request to it needs, made ready when the configuration is compiled.
+
+    `fields` and `credential` are rendered header lines: host and the operator's own, and the provider's key.
+    `forwards_query`: the client's query string means something to this provider.
+    """
+
+    __slots__ = ("credential", "fields", "forwards_query", "path", "stream_path", "translation")
+
+    def __init__(
+        self,
+        translation: Translation,
+        *,
+        path: bytes,
+        stream_path: bytes,
+        fields: bytes,
+        credential: bytes,
+        forwards_query: bool,
+    ) -> None:
+        self.translation = translation
+        self.path = path
+        self.stream_path = stream_path
+        self.fields = fields
+        self.credential = credential
+        self.forwards_query = forwards_query
+
+
+class Target:
+    """A provider and a model as a worker sees them, with the worker's own experience of them."""
+
+    __slots__ = (
+        "breaker",
+        "destination",
+        "duration",
+        "fault",
+        "first_byte",
+        "id",
+        "in_flight",
+        "lanes",
+        "latency",
+        "model",
+        "own_fields",
+        "provider",
+        "requests",
+        "retries",
+        "tokens_in",
+        "tokens_out",
+        "upstream_model",
+        "weight",
+    )
+
+    requests: Handles[Counter]
+    duration: Histogram
+    first_byte: Histogram
+    tokens_in: Counter
+    tokens_out: Counter
+    retries: Counter
+
+    def __init__(
+        self,
+        id: str,
+        provider: str,
+        model: str,
+        upstream_model: str,
+        *,
+        destination: Destination,
+        lanes: Mapping[Operation, Lane],
+        breaker: Breaker,
+        weight: int = 1,
+        own_fields: frozenset[bytes] = frozenset(),
+        fault: str | None = None,
+    ) -> None:
+        """`fault`: why the target cannot be used at all (its secret is missing). `own_fields`: names of header fields
+        that the operator set, so that a client's field of the same name is not forwarded."""
+        self.id = id
+        self.provider = provider
+        self.model = model
+        self.upstream_model = upstream_model
+        self.destination = destination
+        self.lanes = lanes
+        self.breaker = breaker
+        self.weight = weight
+        self.own_fields = own_fields
+        self.fault = fault
+        self.in_flight = 0
+        self.latency = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Target {self.id} {self.fault or self.breaker.state.value}, {self.in_flight} in flight>"
+
+    def usable(self, now: float) -> bool:
+        """Whether a request may be sent here now."""
+        if self.fault is not None:
+            return False
+        return self.breaker.allows(now)
+
+    def answered(self, seconds: float) -> None:
+        """The first byte of a good answer came after `seconds`."""
+        self.breaker.succeeded()
+        self.latency += (seconds - self.latency) * (LATENCY_WEIGHT if self.latency else 1.0)
+
+
+class Route:
+    """The targets that offer one model."""
+
+    __slots__ = ("_random", "_turn", "fallback", "strategy", "targets")
+
+    def __init__(self, targets: Sequence[Target], strategy: RoutingStrategy, fallback: Fallback) -> None:
+        self.targets = tuple(targets)
+        self.strategy = strategy
+        self.fallback = fallback
+        self._turn = 0
+        self._random = random.Random()  # noqa: S311 (spreads load, keeps no secret)
+
+    def __repr__(self) -> str:
+        return f"<Route {self.strategy.value} {[target.id for target in self.targets]}>"
+
+    def candidates(self) -> tuple[Target, ...]:
+        """All targets in the order in which this request tries them."""
+        targets = self.targets
+        if len(targets) == 1 or self.strategy is RoutingStrategy.ORDERED:
+            return targets
+        if self.strategy is RoutingStrategy.ROUND_ROBIN:
+            turn, self._turn = self._turn, (self._turn + 1) % len(targets)
+            return targets[turn:] + targets[:turn]
+        if self.strategy is RoutingStrategy.WEIGHTED:
+            return self._weighted()
+        if self.strategy is RoutingStrategy.LOWEST_LATENCY:
+            return tuple(sorted(targets, key=lambda target: target.latency))
+        return tuple(sorted(targets, key=lambda target: target.in_flight / target.weight))
+
+    def _weighted(self) -> tuple[Target, ...]:
+        """A random order in which each next one is drawn by weight (Efraimidis and Spirakis, 2006)."""
+        draw = self._random.random
+        return tuple(sorted(self.targets, key=lambda target: draw() ** (1.0 / target.weight), reverse=True))
+
+
+def trigger_of(error: GatewayError) -> FallbackTrigger | None:
+    """What the operator calls this failure; None: no other target would do better."""
+    if isinstance(error, UpstreamStatus):
+        if error.status == 429:
+            return FallbackTrigger.RATE_LIMIT
+        return FallbackTrigger.SERVER_ERROR if error.status >= 500 else None
+    if isinstance(error, UpstreamTimeout):
+        return FallbackTrigger.TIMEOUT
+    if isinstance(error, UpstreamUnreachable | UpstreamReset):
+        return FallbackTrigger.CONNECTION
+    return FallbackTrigger.SERVER_ERROR if error.retryable else None

@@ -1,0 +1,262 @@
+"""The immutable state that a worker serves from, and how it is made.
+
+Everything that a request needs and that can be known beforehand is made here, off the event loop: routes, rendered
+credentials, translations, the pipeline of policies. A `Snapshot` is swapped whole; exchanges in flight keep the one
+they began with. Only keys change within a snapshot, one at a time, each by a single dictionary operation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from gateway import metrics
+from gateway.config import schema
+from gateway.config.load import LoadedConfiguration
+from gateway.errors import InvalidRequest
+from gateway.http1 import header_lines
+from gateway.routes import Breaker, Lane, Route, Target
+from gateway.secrets import Secret
+from gateway.types import Destination, FailMode, GatewayKey, Operation, Origin
+from policy.compile import compile_chain
+from translators.plan import bind
+from translators.providers import PROVIDERS, Provider, Upstream, upstream_of
+
+if TYPE_CHECKING:
+    from policy.base import Pipeline
+
+MOCK_ORIGIN: Final = Origin("mock", 0, tls=False)
+"""Where `provider: mock` lives: in the worker itself."""
+
+
+class Configuration:
+    """One configuration, compiled."""
+
+    __slots__ = ("audits_everything", "id", "models", "pipeline", "routes", "targets", "version")
+
+    def __init__(
+        self, id: str, version: str, routes: Mapping[str, Route], targets: Sequence[Target], pipeline: Pipeline
+    ) -> None:
+        self.id = id
+        self.version = version
+        self.routes = routes
+        self.targets = tuple(targets)
+        self.pipeline = pipeline
+        self.audits_everything = pipeline.audit is not None and pipeline.audit.log_all_access
+        self.models = tuple(dict.fromkeys(target.model for target in targets))
+
+    def __repr__(self) -> str:
+        return f"<Configuration {self.id} {self.version[:12]}, {len(self.targets)} targets>"
+
+
+class Binding:
+    """A key bound to its configuration: what one look-up must give a request. `key` None: a request without a key.
+
+    `credential` is the client's own, as a header line, where it is passed through to the provider.
+    """
+
+    __slots__ = ("configuration", "credential", "expires_at", "key", "limited")
+
+    def __init__(self, key: GatewayKey | None, configuration: Configuration, *, credential: bytes = b"") -> None:
+        self.key = key
+        self.configuration = configuration
+        self.credential = credential
+        self.limited = key is not None and not (
+            key.requests_per_minute is None and key.tokens_per_minute is None and key.max_concurrency is None
+        )
+        self.expires_at = float("inf") if key is None or key.expires_at is None else key.expires_at
+
+
+class Snapshot:
+    """All configurations of a worker, and the keys that were used under them."""
+
+    __slots__ = ("anonymous", "bindings", "configurations", "default", "find_key", "version")
+
+    def __init__(
+        self,
+        version: str,
+        configurations: Sequence[Configuration],
+        find_key: Callable[[bytes], GatewayKey | None],
+    ) -> None:
+        """`configurations` must not be empty; the first is the default. `find_key` looks a key's hash up in memory."""
+        self.version = version
+        self.configurations = {configuration.id: configuration for configuration in configurations}
+        self.default = configurations[0]
+        self.anonymous = Binding(None, self.default)
+        self.bindings: dict[bytes, Binding] = {}
+        self.find_key = find_key
+
+    def __repr__(self) -> str:
+        return f"<Snapshot {self.version[:12]} of {', '.join(self.configurations)}>"
+
+    def bind(self, digest: bytes) -> Binding | None:
+        """The binding of a key's first request; None for an unknown key, or one whose configuration is not served."""
+        key = self.find_key(digest)
+        if key is None:
+            return None
+        configuration = self.default if key.configuration_id is None else self.configurations.get(key.configuration_id)
+        if configuration is None:
+            return None
+        binding = self.bindings[digest] = Binding(key, configuration)
+        return binding
+
+    def forget(self, keys: Iterable[GatewayKey]) -> None:
+        """These keys have changed: they are looked up anew."""
+        for key in keys:
+            self.bindings.pop(key.hash, None)
+
+    @property
+    def targets(self) -> list[Target]:
+        """The targets of all configurations."""
+        return [target for configuration in self.configurations.values() for target in configuration.targets]
+
+
+class Compiler:
+    """Makes snapshots. What a worker's compilations share: its metrics, its secrets, its fail mode."""
+
+    def __init__(
+        self,
+        counters: metrics.Metrics,
+        *,
+        fail_mode: FailMode | None,
+        clock: Callable[[], int],
+        on_policy_error: Callable[[str, Exception], None],
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        """`fail_mode` None: as each configuration says. `clock` gives nanoseconds, for the policies' own times."""
+        self._metrics = counters
+        self._fail_mode = fail_mode
+        self._clock = clock
+        self._on_policy_error = on_policy_error
+        self._environment = environment
+
+    def compile(
+        self, loaded: Sequence[LoadedConfiguration], find_key: Callable[[bytes], GatewayKey | None]
+    ) -> Snapshot:
+        """A snapshot of all enabled configurations. Slow (files, patterns): call it in a thread."""
+        enabled = [one for one in loaded if one.configuration.pack.enabled]
+        if not enabled:
+            raise ValueError("no configuration is enabled; set `pack.enabled: true` in one of them")
+        gateway = enabled[0].configuration.gateway
+        compiled = [self._configuration(one, gateway) for one in enabled]
+        version = hashlib.sha256("".join(one.version for one in compiled).encode()).hexdigest()
+        return Snapshot(version, compiled, find_key)
+
+    def _configuration(self, loaded: LoadedConfiguration, gateway: schema.Gateway) -> Configuration:
+        configuration = loaded.configuration
+        pipeline = compile_chain(
+            configuration.policies.chain,
+            configuration.policy,
+            fail_mode=self._fail_mode or gateway.fail_mode,
+            configuration_id=configuration.pack.name,
+            clock=self._clock,
+            on_error=self._on_policy_error,
+        )
+        providers = configuration.providers
+        targets = [self._target(target, providers.fallback, gateway) for target in providers.targets]
+        return Configuration(configuration.pack.name, loaded.version, _routes(targets, providers), targets, pipeline)
+
+    def _target(self, target: schema.Target, fallback: schema.Fallback, gateway: schema.Gateway) -> Target:
+        provider = PROVIDERS[target.provider]
+        upstream_model = target.upstream_model or target.model
+        upstream = upstream_of(
+            provider,
+            base_url=target.base_url,
+            azure_deployment=target.azure_deployment,
+            azure_api_version=target.azure_api_version,
+            model=upstream_model,
+            extra_headers=target.headers,
+        )
+        secret, fault = read_secret(target.secret_key_ref, self._environment)
+        pool = gateway.connection_pool.settings()
+        if target.max_concurrency is not None:
+            # HTTP/1.1 carries one request per connection, so the bound on one is the bound on the other.
+            pool = msgspec.structs.replace(pool, max_connections=min(pool.max_connections, target.max_concurrency))
+        compiled = Target(
+            target.id,
+            target.provider,
+            target.model,
+            upstream_model,
+            destination=Destination(
+                target.id,
+                MOCK_ORIGIN if provider.local else upstream.origin,
+                pool,
+                target.timeouts.over(gateway.timeouts.settings()),
+                target.ca_file,
+            ),
+            lanes=_lanes(provider, upstream, secret),
+            breaker=Breaker(fallback.circuit_breaker),
+            weight=target.weight,
+            own_fields=frozenset(name for name, _ in upstream.headers),
+            fault=fault,
+        )
+        self._give_metrics(compiled)
+        return compiled
+
+    def _give_metrics(self, target: Target) -> None:
+        labels = {"provider": target.provider, "model": target.model}
+        target.requests = self._metrics.counters(metrics.REQUESTS, **labels)
+        target.duration = self._metrics.histogram(metrics.REQUEST_DURATION, provider=target.provider)
+        target.first_byte = self._metrics.histogram(metrics.FIRST_BYTE, provider=target.provider)
+        target.tokens_in = self._metrics.counter(metrics.LLM_TOKENS, direction="input", **labels)
+        target.tokens_out = self._metrics.counter(metrics.LLM_TOKENS, direction="output", **labels)
+        target.retries = self._metrics.counter(metrics.UPSTREAM_RETRIES, target=target.id)
+
+
+def read_secret(reference: schema.SecretRef | None, environment: Mapping[str, str]) -> tuple[Secret, str | None]:
+    """A target's secret, or an empty one with the reason why the target cannot be used."""
+    if reference is None:
+        return Secret(""), None
+    if reference.env is not None:
+        value = environment.get(reference.env, "").strip()
+        return Secret(value), None if value else f"environment variable {reference.env} is not set"
+    if reference.file is not None:
+        try:
+            value = Path(reference.file).read_text().strip()
+        except OSError as error:
+            return Secret(""), f"secret file {reference.file} cannot be read ({error.strerror})"
+        return Secret(value), None if value else f"secret file {reference.file} is empty"
+    return Secret(""), f"secret {reference.store} is not in the store"
+
+
+def _lanes(provider: Provider, upstream: Upstream, secret: Secret) -> dict[Operation, Lane]:
+    own = {name for name, _ in upstream.headers}
+    credential = header_lines(field for field in upstream.auth_headers(secret.reveal()) if field[0] not in own)
+    fields = header_lines(((b"host", _host(upstream.origin)), (b"accept-encoding", b"identity"), *upstream.headers))
+    lanes = {}
+    for operation in Operation:
+        try:
+            translation = bind(operation, provider)
+        except InvalidRequest:
+            continue
+        lanes[operation] = Lane(
+            translation,
+            path=upstream.path(operation, stream=False).encode(),
+            stream_path=upstream.path(operation, stream=True).encode(),
+            fields=fields,
+            credential=credential,
+            forwards_query=translation.identity and upstream.azure_api_version is None,
+        )
+    return lanes
+
+
+def _host(origin: Origin) -> bytes:
+    usual = 443 if origin.tls else 80
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    return host.encode() if origin.port == usual else f"{host}:{origin.port}".encode()
+
+
+def _routes(targets: Sequence[Target], providers: schema.Providers) -> dict[str, Route]:
+    """By what clients may ask for: a model, `provider/model`, or a target's id, which wins where names collide."""
+    offers: dict[str, list[Target]] = {}
+    for target in targets:
+        offers.setdefault(target.model, []).append(target)
+        offers.setdefault(f"{target.provider}/{target.model}", []).append(target)
+    offers.update({target.id: [target] for target in targets if target.id not in offers})
+    strategy = providers.routing.strategy
+    return {name: Route(found, strategy, providers.fallback) for name, found in offers.items()}

@@ -1,0 +1,97 @@
+"""Which path is which endpoint: the public surface of the gateway as one table.
+
+OpenAI's paths, Anthropic's, and both under Azure's two spellings, so that Azure's SDKs work unchanged. Paths are
+compared as they came: nothing is decoded or normalised, so there is one spelling of each.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+from gateway.errors import MethodNotAllowed, NotFound, Wire
+from gateway.types import Operation
+
+
+class Place(enum.Enum):
+    """Who serves an endpoint."""
+
+    PROVIDER = "a provider, through an exchange"
+    MODELS = "the worker: the models of a configuration"
+    HEALTH = "the worker: is it alive"
+    READY = "the worker: can it serve"
+    CONTROL = "the control process, by relay"
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One path of the surface. `model` is what the path names (Azure's deployment, `/v1/models/{id}`), if it does."""
+
+    place: Place
+    methods: tuple[bytes, ...]
+    operation: Operation | None = None
+    wire: Wire = Wire.OPENAI
+    model: str | None = None
+
+
+def _post(operation: Operation, wire: Wire = Wire.OPENAI) -> Endpoint:
+    return Endpoint(Place.PROVIDER, (b"POST",), operation, wire)
+
+
+_GET: Final = (b"GET", b"HEAD")
+_OPERATIONS: Final = {
+    b"chat/completions": _post(Operation.CHAT),
+    b"embeddings": _post(Operation.EMBEDDINGS),
+    b"responses": _post(Operation.RESPONSES),
+    b"completions": _post(Operation.COMPLETIONS),
+    b"moderations": _post(Operation.MODERATIONS),
+    b"images/generations": _post(Operation.IMAGES),
+}
+_MODELS: Final = Endpoint(Place.MODELS, _GET)
+_EXACT: Final = {
+    **{b"/v1/" + path: endpoint for path, endpoint in _OPERATIONS.items()},
+    **{b"/openai/v1/" + path: endpoint for path, endpoint in _OPERATIONS.items()},
+    b"/v1/messages": _post(Operation.MESSAGES, Wire.ANTHROPIC),
+    b"/v1/models": _MODELS,
+    b"/openai/v1/models": _MODELS,
+    b"/openai/models": _MODELS,
+    b"/healthz": Endpoint(Place.HEALTH, _GET),
+    b"/readyz": Endpoint(Place.READY, _GET),
+    b"/metrics": Endpoint(Place.CONTROL, _GET),
+}
+_CONTROL: Final = Endpoint(Place.CONTROL, (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
+_MODEL_PREFIXES: Final = (b"/v1/models/", b"/openai/v1/models/", b"/openai/models/")
+_DEPLOYMENTS: Final = b"/openai/deployments/"
+
+
+def find(method: bytes, path: bytes) -> Endpoint:
+    """The endpoint of a request. Raises NotFound or MethodNotAllowed (with `Allow`)."""
+    endpoint = _EXACT.get(path) or _find_prefixed(path)
+    if method not in endpoint.methods:
+        allowed = b", ".join(endpoint.methods)
+        raise MethodNotAllowed(
+            f"{method.decode('latin-1')} is not allowed here; use {allowed.decode()}.", headers=((b"allow", allowed),)
+        )
+    return endpoint
+
+
+def _find_prefixed(path: bytes) -> Endpoint:
+    if path.startswith(_DEPLOYMENTS):
+        # https://learn.microsoft.com/azure/ai-services/openai/reference: /openai/deployments/{deployment}/{operation}
+        deployment, _, operation = path[len(_DEPLOYMENTS) :].partition(b"/")
+        if deployment and (endpoint := _OPERATIONS.get(operation)) is not None:
+            return msgspec.structs.replace(endpoint, model=_name(deployment))
+    for prefix in _MODEL_PREFIXES:
+        if path.startswith(prefix) and len(path) > len(prefix):
+            return msgspec.structs.replace(_MODELS, model=_name(path[len(prefix) :]))
+    if path.startswith((b"/api/v1/", b"/console/")) or path == b"/console":
+        return _CONTROL
+    shown = path[:100].decode("latin-1")
+    raise NotFound(f"There is nothing at {shown}. The OpenAI-compatible endpoint is at /v1.")
+
+
+def _name(raw: bytes) -> str:
+    from urllib.parse import unquote_to_bytes
+
+    return unquote_to_bytes(raw).decode("utf-8", "replace")
