@@ -137,15 +137,13 @@ class Row:
         """The total less `amount` in `second`. Nothing changes once that second has left the window."""
         cells, latest = self.cells, self.second
         if second == latest:
-            after = total
-        elif second < latest < second + WINDOW:
-            after = cells[marks + (second + 1 & RING_MASK)]
-        else:
+            before = cells[marks + (second & RING_MASK)]
+            return total - amount if total - before > amount else before
+        if not second < latest < second + WINDOW:
             return total
         # After a clock's jump the ring may know less of that second than was charged.
-        charged = after - cells[marks + (second & RING_MASK)]
-        if amount > charged:
-            amount = charged
+        charged = cells[marks + (second + 1 & RING_MASK)] - cells[marks + (second & RING_MASK)]
+        amount = min(amount, charged)
         for mark in range(second + 1, latest + 1):
             cells[marks + (mark & RING_MASK)] -= amount
         return total - amount
