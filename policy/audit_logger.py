@@ -6,17 +6,15 @@ pipeline to the audit writer, which keeps the promise. It knows nothing of files
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from gateway.types import Phase
-from policy.base import Hook, Pattern, Problem
+from policy.base import Policy, Problem
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AuditLoggerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the exchanges of this configuration are recorded."""
 
     immutable: Annotated[
@@ -43,21 +41,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "none"
 
 
-class AuditLogger:
+class AuditLogger(Policy[AuditLoggerSettings]):
     """A policy without hooks: the pipeline carries its settings."""
 
     kind = "audit-logger"
-    Settings = Settings
-
-    def __init__(self, settings: Settings) -> None:
-        self.patterns: tuple[Pattern, ...] = ()
-        self.hooks: Mapping[Phase, Hook] = {}
+    Settings = AuditLoggerSettings
 
     @classmethod
-    def check(cls, settings: Settings) -> list[Problem]:
+    def check(cls, settings: AuditLoggerSettings) -> list[Problem]:
         """`immutable: false` would be a promise to break the promise."""
         if settings.immutable:
             return []
         return [
-            Problem("immutable", "must be true: audit records cannot be altered; remove audit-logger from the chain")
+            Problem("immutable", "must be true: records cannot be altered; to have none, take the kind off the chain")
         ]

@@ -1,31 +1,57 @@
 """What a policy is: the seam between the gateway and a check.
 
 A policy is one file, named as in the configuration (`dlp-filter` is `dlp_filter.py`). It is an ordinary class that *is*
-the hooks it defines: `on_request` sees all texts that go to the model, `on_completion` all texts that came back. A chain
-is compiled once into a `Pipeline`; a request only walks its tuples. Policies are pure: no socket, no clock, no
+the hooks it defines: `on_request` sees all texts that go to the model, `on_completion` all texts that came back. A
+chain is compiled once into a `Pipeline`; a request only walks its tuples. Policies are pure: no socket, no clock, no
 environment, and of the gateway they know only its nouns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
 from gateway.types import Delivery, Phase, Screening, Subject, TextPart, Verdict
 
+if TYPE_CHECKING:
+    from policy.audit_logger import AuditLoggerSettings
+
+INLINE_BYTES = 256 * 1024
+"""Up to so many bytes a scan may run on the event loop: well under a millisecond (figures in `scan.py`)."""
+
 
 class Pipeline(Protocol):
     """A chain, compiled: immutable, shared by all keys that are bound to the configuration, safe in any thread."""
 
-    version: str
-    delivery: Delivery
-    reads_input: bool
-    """Some policy reads what goes to the model. If False, `screen` need not be called, nor texts be extracted."""
-    reads_output: bool
-    audits: bool
-    """`audit-logger` is in the chain."""
+    @property
+    def version(self) -> str:
+        """A hash of the chain and its settings: equal versions judge alike."""
+        ...
+
+    @property
+    def delivery(self) -> Delivery: ...
+
+    @property
+    def reads_input(self) -> bool:
+        """Some policy reads what goes to the model. If not, `screen` need not be called, nor texts be extracted."""
+        ...
+
+    @property
+    def reads_output(self) -> bool:
+        """Some policy reads what came back. If not, `review` need not be called."""
+        ...
+
+    @property
+    def audits(self) -> bool:
+        """`audit-logger` is in the chain."""
+        ...
+
+    @property
+    def audit(self) -> AuditLoggerSettings | None:
+        """How exchanges are to be recorded, if `audit-logger` is in the chain."""
+        ...
 
     def screen(self, subject: Subject, texts: Sequence[TextPart]) -> Screening:
         """The input phase. Never raises: an error inside a policy becomes what the fail mode says."""
@@ -40,16 +66,32 @@ class Pipeline(Protocol):
         ...
 
     def scan_cost_bytes(self, texts: Sequence[TextPart]) -> int:
-        """How much there is to scan, at most. Above `INLINE_BYTES`, call `screen` and `review` in a thread."""
+        """How much there is to scan, at most. Above `INLINE_BYTES`, call `screen` or `review` in a thread."""
         ...
 
 
-INLINE_BYTES = 256 * 1024
-"""What one scan may cost on the event loop: 256 KB take about half a millisecond (measured in `scan.py`)."""
+class Pattern(msgspec.Struct, frozen=True):
+    """Something that a policy wants found; syntax and limits are described in `scan.py`."""
+
+    regex: str
+    placed: str = ""
+    """The same expression with its surroundings, the match being group 1, where surroundings matter. It may match
+    less often than `regex`, never more often. Empty: `regex` itself is the match."""
+    once: bool = False
+    """One match in each text part is enough: whoever blocks need not know the others."""
 
 
-class Redaction(msgspec.Struct, frozen=True, gc=False):
-    """Put `replacement` in the place of bytes `start` to `end` of the UTF-8 form of text part `part`."""
+class Match(msgspec.Struct, frozen=True, gc=False, order=True):
+    """The policy's own pattern number `pattern` matches at bytes `start` to `end` of text part `part` (UTF-8)."""
+
+    part: int
+    start: int
+    end: int
+    pattern: int
+
+
+class Redaction(msgspec.Struct, frozen=True, gc=False, order=True):
+    """Put `replacement` in the place of bytes `start` to `end` of text part `part` (UTF-8)."""
 
     part: int
     start: int
@@ -57,8 +99,18 @@ class Redaction(msgspec.Struct, frozen=True, gc=False):
     replacement: str
 
 
+class View(msgspec.Struct, frozen=True):
+    """What a hook sees: the texts of one phase, and the matches of its own patterns in order of place."""
+
+    texts: Sequence[TextPart]
+    matches: Sequence[Match] = ()
+
+
 class Ruling(msgspec.Struct, frozen=True):
-    """What one hook says. `reason`, `detail` and `message` are as in `Decision` and `Screening`."""
+    """What a hook says. `reason`, `detail` and `message` are as in `Decision` and `Screening`.
+
+    All policies see the texts as they came; redactions are merged and made when the whole chain has spoken.
+    """
 
     verdict: Verdict = Verdict.ALLOW
     reason: str = ""
@@ -68,7 +120,7 @@ class Ruling(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One fault in a policy's settings. `path` is relative to them: `patterns[0].regex`."""
+    """One fault in the settings. `path` counts from the policy's own settings, as `patterns[0].regex`."""
 
     path: str
     message: str
@@ -82,54 +134,34 @@ class PolicyConfigError(ValueError):
         self.problems = tuple(problems)
 
 
-class Pattern(msgspec.Struct, frozen=True):
-    """One regular expression that a policy wants found, in the syntax that `scan.py` describes."""
-
-    regex: str
-    whole_word: bool = False
-    """Only where no word goes on beyond the match, in any script."""
-
-
-class Match(msgspec.Struct, frozen=True, gc=False):
-    """A match of the policy's own pattern number `pattern` at bytes `start` to `end` of text part `part` (UTF-8)."""
-
-    part: int
-    start: int
-    end: int
-    pattern: int
-
-
-class View(msgspec.Struct, frozen=True):
-    """What a hook sees: the texts of one phase, and the matches of its own patterns, in order of place."""
-
-    texts: Sequence[TextPart]
-    matches: tuple[Match, ...] = ()
-
-
 Hook = Callable[[Subject, View], Ruling]
+S = TypeVar("S", bound=msgspec.Struct)
+
+_HOOKS = {Phase.INPUT: "on_request", Phase.OUTPUT: "on_completion"}
 
 
-class Policy(Protocol):
-    """One policy of a compiled chain.
+class Policy(Generic[S]):
+    """One policy of a chain, made once from its settings.
 
-    Made once from its settings. `patterns` are put into the one database of the chain; a policy that has patterns is
-    asked only when one of them matched, a policy that has none is asked for every exchange.
+    A policy that has `patterns` is asked only where one of them matched; a policy that has none is asked every time.
+    It has no state that a request changes: the same object serves all requests, in any thread.
     """
 
     kind: ClassVar[str]
     Settings: ClassVar[type[msgspec.Struct]]
 
+    patterns: tuple[Pattern, ...] = ()
+    phases: tuple[Phase, ...] = (Phase.INPUT, Phase.OUTPUT)
+    """Narrowed by a policy whose settings choose the phase."""
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
     @classmethod
-    def check(cls, settings: msgspec.Struct) -> list[Problem]:
-        """Faults in `settings` that its types cannot express."""
-        ...
+    def check(cls, settings: S) -> list[Problem]:
+        """Faults in `settings` that their types do not exclude; called before the policy is made."""
+        return []
 
-    @property
-    def patterns(self) -> tuple[Pattern, ...]:
-        """What to look for."""
-        ...
-
-    @property
-    def hooks(self) -> Mapping[Phase, Hook]:
-        """What to call in which phase; empty for a policy that does not judge."""
-        ...
+    def hook(self, phase: Phase) -> Hook | None:
+        """What to call in this phase: `on_request` or `on_completion`, where the policy defines it."""
+        return getattr(self, _HOOKS[phase], None) if phase in self.phases else None

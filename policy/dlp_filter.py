@@ -1,13 +1,23 @@
-"""`dlp-filter`: refuse or redact texts that contain an operator's own terms and patterns."""
+"""`dlp-filter`: refuse or redact texts that contain an operator's own terms and patterns.
+
+It sees texts only through the chain's one scan and judges by what matched there. What it says of a match is the
+operator's own name for the pattern, or the number of the term: never a piece of the text.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from gateway.types import Phase
+from gateway.types import Phase, Subject, TextPart, Verdict
+from policy.base import Match, Pattern, Policy, Problem, Redaction, Ruling, View
+from policy.scan import refusal
+from policy.terms import term_pattern
+
+MAX_LISTED = 8
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
@@ -33,7 +43,7 @@ class NamedPattern(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DlpFilterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What to look for, where, and what to do when it is there."""
 
     terms: Annotated[
@@ -84,8 +94,84 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
-class DlpFilter:
+class DlpFilter(Policy[DlpFilterSettings]):
     """Judges by the matches of its terms and patterns."""
 
     kind = "dlp-filter"
-    Settings = Settings
+    Settings = DlpFilterSettings
+
+    def __init__(self, settings: DlpFilterSettings) -> None:
+        super().__init__(settings)
+        self.phases = settings.phase
+        self._redacts = settings.action == "redact" and settings.mode == "enforce"
+        self._roles = frozenset(settings.roles)
+        self._labels = (
+            *(f"terms[{number}]" for number in range(len(settings.terms))),
+            *(pattern.name for pattern in settings.patterns),
+        )
+        self._replacements = tuple(
+            settings.replacement.replace("<name>", name)
+            for name in (*("term" for _ in settings.terms), *(pattern.name for pattern in settings.patterns))
+        )
+        once = not self._redacts
+        self.patterns = (
+            *(term_pattern(term, whole_word=settings.match == "word", once=once) for term in settings.terms),
+            *(Pattern(pattern.regex, once=once) for pattern in settings.patterns),
+        )
+
+    @classmethod
+    def check(cls, settings: DlpFilterSettings) -> list[Problem]:
+        """Something to look for, names that tell patterns apart, and expressions that run in linear time."""
+        problems = [
+            Problem(f"terms[{number}]", "holds nothing but white space")
+            for number, term in enumerate(settings.terms)
+            if not term.strip()
+        ]
+        names: set[str] = set()
+        for number, pattern in enumerate(settings.patterns):
+            if pattern.name in names:
+                problems.append(Problem(f"patterns[{number}].name", f"`{pattern.name}` is taken by another pattern"))
+            names.add(pattern.name)
+            if reason := refusal(pattern.regex):
+                problems.append(Problem(f"patterns[{number}].regex", reason))
+        if not settings.terms and not settings.patterns:
+            problems.append(Problem("", "has nothing to look for: give `terms`, `patterns` or both"))
+        return problems
+
+    def on_request(self, subject: Subject, view: View) -> Ruling:
+        """Judge what goes to the model."""
+        return self._judge(view, "The request was blocked by policy dlp-filter: {found} in {places}.")
+
+    def on_completion(self, subject: Subject, view: View) -> Ruling:
+        """Judge what came back."""
+        return self._judge(view, "The answer was blocked by policy dlp-filter: {found} in {places}.")
+
+    def _judge(self, view: View, sentence: str) -> Ruling:
+        matches = [match for match in view.matches if self._concerns(view.texts[match.part])]
+        if not matches:
+            return Ruling()
+        kind = "term" if matches[0].pattern < len(self.settings.terms) else "pattern"
+        reason = f"{self.kind}.{kind}"
+        detail = _listed(self._labels[number] for number in sorted({match.pattern for match in matches}))
+        if self.settings.mode == "monitor":
+            return Ruling(Verdict.ALLOW, reason, detail)
+        places = _listed(view.texts[part].path or f"text {part}" for part in sorted({match.part for match in matches}))
+        return Ruling(
+            Verdict.REDACT if self._redacts else Verdict.BLOCK,
+            reason,
+            detail,
+            self.settings.message or sentence.format(found=detail, places=places),
+            tuple(map(self._redaction, matches)) if self._redacts else (),
+        )
+
+    def _concerns(self, text: TextPart) -> bool:
+        return not self._roles or text.role in self._roles
+
+    def _redaction(self, match: Match) -> Redaction:
+        return Redaction(match.part, match.start, match.end, self._replacements[match.pattern])
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The first few names: a list of 1,000 terms must not fill a record or an error message."""
+    distinct = list(dict.fromkeys(names))
+    return ", ".join(distinct[:MAX_LISTED]) + (" and more" if len(distinct) > MAX_LISTED else "")

@@ -1,0 +1,42 @@
+"""Texts as bytes: how policies encode a text, and how redactions are made.
+
+Offsets everywhere in `policy` are bytes of the UTF-8 form, so that no map between characters and bytes is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from gateway.types import TextPart
+from policy.base import Redaction
+
+
+def encode(text: str) -> bytes:
+    """The UTF-8 form. A lone surrogate, which has none (Unicode 16.0, D92), becomes `?`."""
+    return text.encode("utf-8", "replace")
+
+
+def redact(texts: Sequence[TextPart], redactions: Iterable[Redaction]) -> dict[int, str]:
+    """The new texts of the parts that change, by index. Redactions that overlap become one, named by the first."""
+    by_part: dict[int, list[Redaction]] = {}
+    for redaction in sorted(redactions):
+        spans = by_part.setdefault(redaction.part, [])
+        if spans and redaction.start < spans[-1].end:
+            spans[-1] = _merge(spans[-1], redaction)
+        else:
+            spans.append(redaction)
+    return {part: _replace(encode(texts[part].text), spans) for part, spans in by_part.items()}
+
+
+def _merge(first: Redaction, second: Redaction) -> Redaction:
+    return Redaction(first.part, first.start, max(first.end, second.end), first.replacement)
+
+
+def _replace(data: bytes, spans: Sequence[Redaction]) -> str:
+    pieces: list[bytes] = []
+    kept = 0
+    for span in spans:
+        pieces += (data[kept : span.start], encode(span.replacement))
+        kept = span.end
+    pieces.append(data[kept:])
+    return b"".join(pieces).decode("utf-8", "replace")
