@@ -1,0 +1,284 @@
+"""`kt audit`: verify the audit log, watch it, and take it out as JSON lines or CSV."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TextIO
+
+import click
+import msgspec
+import orjson
+
+from gateway.audit.reader import COLUMNS, Follower, Match, Reading, Row, time_of
+from gateway.audit.verify import NothingToVerify, Progress, Report, verify
+from gateway.commands.output import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, fail, show, show_json, warn
+from gateway.paths import audit_folder
+
+FOLLOW_SECONDS = 0.2
+"""Between two looks at the segments; the writer itself looks every 50 ms."""
+
+_AGO = re.compile(r"(\d+)([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_TABLE = ("time", "key", "operation", "model", "target", "status", "outcome", "tokens", "ms", "verdicts", "id")
+_WIDTHS = (24, 16, 12, 24, 20, 6, 11, 13, 8, 24, 28)
+
+_folder_option = click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=audit_folder,
+    show_default="the state folder's `audit`",
+    help="The audit folder.",
+)
+
+
+@click.group("audit")
+def group() -> None:
+    """Verify, follow and export the audit log.
+
+    \b
+    Examples:
+      kt audit verify
+      kt audit tail -f --status 409
+      kt audit export --since 7d --format csv --output audit.csv
+    """
+
+
+@group.command("verify")
+@click.argument("folder", required=False, type=click.Path(path_type=Path), default=audit_folder)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def verify_log(folder: Path, as_json: bool) -> None:
+    """Check every hash of an audit log and say where it does not hold together.
+
+    FOLDER is the state folder's `audit` unless given; a copy will do. The log may be in use. Exit code 0: whole. 1:
+    something was altered, removed, reordered, duplicated or cut off; the first bad place of each file is named. 2:
+    there is no audit log.
+
+    \b
+    Examples:
+      kt audit verify
+      kt audit verify /backup/audit --json | jq .problems
+    """
+    try:
+        with _progress() as progress:
+            report = verify(folder, progress)
+    except NothingToVerify as error:
+        fail(str(error), code=EXIT_USAGE)
+    if as_json:
+        show_json({"ok": report.ok, **msgspec.to_builtins(report)})
+    else:
+        _print_report(report)
+    sys.exit(EXIT_OK if report.ok else EXIT_FAILURE)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress | None]:
+    """A bar on standard error, for a person; nothing for a pipe."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label="Verifying", file=sys.stderr) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield advance
+
+
+def _print_report(report: Report) -> None:
+    for problem in report.problems:
+        click.echo(f"{click.style('bad', fg='red')}: {problem}")
+    parts = [
+        _count(report.records, "record"),
+        _count(report.segments, "segment") + f" ({report.open_segments:,} open, {report.retired_segments:,} retired)",
+        _count(report.writers, "writer"),
+    ]
+    verdict = "the log is whole" if report.ok else _count(len(report.problems), "problem")
+    click.echo(f"{', '.join(parts)}: {verdict}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+@group.command("tail")
+@_folder_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with new exchanges as they end.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(min=1), default=20, show_default=True, help="How many to begin with."
+)
+@click.option("--key", help="Only exchanges of this gateway key (its id).")
+@click.option("--status", metavar="STATUS", help="Only this HTTP status (409) or class (4xx).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, with every field.")
+def tail(folder: Path, follow: bool, lines: int, key: str | None, status: str | None, as_json: bool) -> None:
+    """Show the latest exchanges, oldest first.
+
+    \b
+    Examples:
+      kt audit tail
+      kt audit tail -n 100 --status 4xx
+      kt audit tail -f --json | jq 'select(.outcome == "refused")'
+    """
+    match = _filter(key, status)
+    if follow:
+        _follow(_existing(folder, may_come=True), lines, match, as_json)
+        return
+    reading = Reading(_existing(folder))
+    rows = reading.latest(lines, match)
+    if as_json:
+        _print_json_lines(rows)
+    else:
+        show([_cells(row) for row in rows], _TABLE, as_json=False)
+    _mention(reading)
+
+
+def _follow(folder: Path, lines: int, match: Match, as_json: bool) -> None:
+    follower = Follower(folder)
+    if not as_json:
+        _print_aligned(column.upper() for column in _TABLE)
+    rows: Iterable[Row] = deque(filter(match, follower.poll() if folder.is_dir() else ()), maxlen=lines)
+    try:
+        while True:
+            if as_json:
+                _print_json_lines(rows)
+            else:
+                for row in rows:
+                    cells = _cells(row)
+                    _print_aligned("-" if cells[name] in (None, "") else str(cells[name]) for name in _TABLE)
+            time.sleep(FOLLOW_SECONDS)
+            rows = filter(match, follower.poll()) if folder.is_dir() else ()
+    except (KeyboardInterrupt, BrokenPipeError):
+        # Both are how one leaves `tail -f`.
+        return
+
+
+@group.command("export")
+@_folder_option
+@click.option("--since", metavar="TIME", help="From here on: 2026-01-31, 2026-01-31T08:00Z, or 24h, 7d ago.")
+@click.option("--until", metavar="TIME", help="Up to here, exclusive; written as --since is.")
+@click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+def export(folder: Path, since: str | None, until: str | None, form: str, output: Path | None) -> None:
+    """Write exchanges out, one per line: those that began in the given time. Times without a zone are UTC.
+
+    \b
+    Examples:
+      kt audit export --since 24h > today.jsonl
+      kt audit export --since 2026-01-01 --until 2026-02-01 --format csv --output january.csv
+    """
+    low, high = _moment(since, "--since"), _moment(until, "--until")
+    reading = Reading(_existing(folder))
+    rows = reading.between(low, high)
+    if output is None:
+        _write(rows, form, sys.stdout)
+    else:
+        with output.open("w", encoding="utf-8", newline="") as file:
+            _write(rows, form, file)
+    _mention(reading)
+
+
+def _existing(folder: Path, *, may_come: bool = False) -> Path:
+    if not may_come and not folder.is_dir():
+        fail(f"there is no audit log in {folder}", code=EXIT_USAGE)
+    return folder
+
+
+def _mention(reading: Reading) -> None:
+    if reading.unreadable:
+        warn(f"{reading.unreadable} lines could not be read; run `kt audit verify`")
+
+
+def _filter(key: str | None, status: str | None) -> Match:
+    if status is not None and not re.fullmatch(r"[1-5](\d\d|xx)", status):
+        raise click.BadParameter("a status is a number such as 409, or a class such as 4xx", param_hint="--status")
+    prefix = (status or "").removesuffix("xx")
+
+    def match(row: Row) -> bool:
+        return (key is None or row.get("key") == key) and str(row.get("status")).startswith(prefix)
+
+    return match
+
+
+def _moment(text: str | None, option: str) -> datetime | None:
+    if text is None:
+        return None
+    if ago := _AGO.fullmatch(text):
+        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither a date, nor a time, nor a span such as 24h", param_hint=option)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _cells(row: Row) -> dict[str, object]:
+    """A row as the table has it. What came from outside is printed without control characters."""
+    cells: dict[str, object] = {name: _plain(row.get(name)) for name in ("key", "operation", "model", "target", "id")}
+    cells["time"] = time_of(row)
+    cells["status"] = row.get("status")
+    if row["kind"] == "gap":
+        count = row["records"]
+        cells["outcome"] = "GAP"
+        cells["verdicts"] = f"{'some' if count is None else count} records: {row['reason']}"
+        return cells
+    cells["outcome"] = row.get("outcome") or "open"
+    cells["tokens"] = f"{row.get('prompt_tokens', 0)}+{row.get('completion_tokens', 0)}"
+    duration = row.get("duration_us")
+    cells["ms"] = f"{duration / 1000:.1f}" if isinstance(duration, int) else None
+    cells["verdicts"] = ", ".join(_remarkable(row))
+    return cells
+
+
+def _remarkable(row: Row) -> Iterator[str]:
+    decisions = row["decisions"]
+    assert isinstance(decisions, list)
+    for decision in decisions:
+        if decision["verdict"] != "allow":
+            yield f"{decision['verdict']} {decision['reason'] or decision['policy']}"
+
+
+def _plain(value: object) -> str | None:
+    """A client chooses its model's name: an escape sequence in it must not reach the terminal."""
+    return (
+        None
+        if value is None
+        else "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(value))
+    )
+
+
+def _print_aligned(cells: Iterable[str]) -> None:
+    click.echo("  ".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip())
+
+
+def _print_json_lines(rows: Iterable[Row]) -> None:
+    for row in rows:
+        click.echo(orjson.dumps(row))
+
+
+def _write(rows: Iterable[Row], form: str, file: TextIO) -> None:
+    if form == "jsonl":
+        for row in rows:
+            file.write(orjson.dumps(row).decode() + "\n")
+        return
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows([_csv_cell(row.get(column)) for column in COLUMNS] for row in rows)
+
+
+def _csv_cell(value: object) -> object:
+    match value:
+        case str() if value.startswith(("=", "+", "-", "@", "\t", "\r")):
+            # A spreadsheet would take it for a formula.
+            return f"'{value}"
+        case list() | dict():
+            return orjson.dumps(value).decode() if value else ""
+        case _:
+            return value
