@@ -255,6 +255,8 @@ class UpstreamReset(UpstreamError):
     """The provider closed the connection before the answer was complete."""
 
     code = "upstream_reset"
+    reused: bool = False
+    """The connection had served other requests and closed before any byte of this answer: it was probably stale."""
 
 
 class UpstreamInvalid(UpstreamError):
