@@ -117,8 +117,10 @@ class Translation(Protocol):
         """Usage and texts of a complete answer in the client's dialect. Never raises on odd provider JSON."""
         ...
 
-    def error(self, head: ResponseHead, body: bytes) -> UpstreamError:
-        """The provider's error answer as the gateway's error (status, code, message, Retry-After kept)."""
+    def error(self, head: ResponseHead, body: bytes, *, passthrough: bool = False) -> UpstreamError:
+        """The provider's error answer as the gateway's error (status, code, message, Retry-After kept).
+
+        `passthrough`: the credential that the provider saw is the client's own, so a refusal of it is the client's."""
         ...
 
     def stream(self, model: str, *, include_usage: bool) -> StreamTranslator:

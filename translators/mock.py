@@ -108,7 +108,9 @@ def _envelope(request: dict[str, Any], prefix: str, kind: str) -> dict[str, Any]
 
 
 def _choices(request: dict[str, Any]) -> int:
-    n = request.get("n") or 1
+    n = request.get("n")
+    if n is None:
+        return 1
     if not isinstance(n, int) or not 1 <= n <= MAX_CHOICES:
         raise InvalidRequest(f"`n` must be a number from 1 to {MAX_CHOICES}.", param="n")
     return n
@@ -248,7 +250,7 @@ def _pieces(text: str) -> list[str]:
 
 def _embeddings(request: dict[str, Any]) -> MockAnswer:
     inputs = _inputs(request.get("input"))
-    dimensions = request.get("dimensions") or DEFAULT_DIMENSIONS
+    dimensions = request.get("dimensions", DEFAULT_DIMENSIONS)
     if not isinstance(dimensions, int) or not 1 <= dimensions <= MAX_DIMENSIONS:
         raise InvalidRequest(f"`dimensions` must be a number from 1 to {MAX_DIMENSIONS}.", param="dimensions")
     encode = _base64 if request.get("encoding_format") == "base64" else list
@@ -364,7 +366,7 @@ def _response(request: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("`input` must be a text or a list of items.", param="input")
     text = _limited(_echo(messages), {"max_tokens": request.get("max_output_tokens")})
-    part = {"type": "output_text", "text": text.text, "annotations": [], "logprobs": []}
+    part: dict[str, Any] = {"type": "output_text", "text": text.text, "annotations": [], "logprobs": []}
     item = {
         "id": _id("msg_", request),
         "type": "message",

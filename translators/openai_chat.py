@@ -240,16 +240,16 @@ def _part_texts(part: _Part, role: str, kind: str, path: str, found: list[TextPa
 
 
 def _call_texts(message: _Message, role: str, path: str, found: list[TextPart]) -> None:
-    functions = [(f"{path}.function_call", message.function_call)] if message.function_call else []
     for index, call in enumerate(message.tool_calls or ()):
-        if call.function:
-            functions.append((f"{path}.tool_calls[{index}].function", call.function))
+        place = f"{path}.tool_calls[{index}]"
+        if call.function and call.function.arguments:
+            found.append(TextPart(call.function.arguments, role, "tool_arguments", f"{place}.function.arguments"))
         if call.custom and call.custom.input:
-            place = f"{path}.tool_calls[{index}].custom.input"
-            found.append(TextPart(call.custom.input, role, "tool_arguments", place))
-    for place, function in functions:
-        if function.arguments:
-            found.append(TextPart(function.arguments, role, "tool_arguments", f"{place}.arguments"))
+            found.append(TextPart(call.custom.input, role, "tool_arguments", f"{place}.custom.input"))
+    if message.function_call and message.function_call.arguments:
+        found.append(
+            TextPart(message.function_call.arguments, role, "tool_arguments", f"{path}.function_call.arguments")
+        )
 
 
 def _walk(body: dict[str, Any]) -> list[TextPart]:

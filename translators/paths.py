@@ -30,14 +30,17 @@ def join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
+def steps(path: str) -> list[str | int]:
+    """The keys and indices that lead to a place."""
+    return [key or (int(index) if index else orjson.loads(quoted)) for key, index, quoted in _STEP.findall(path)]
+
+
 def put(tree: Any, path: str, text: str) -> None:
     """Set the value at `path`. Raises KeyError or IndexError where there is none."""
-    steps: list[str | int] = [
-        key or (int(index) if index else orjson.loads(quoted)) for key, index, quoted in _STEP.findall(path)
-    ]
-    for step in steps[:-1]:
+    *way, last = steps(path)
+    for step in way:
         tree = tree[step]
-    tree[steps[-1]] = text
+    tree[last] = text
 
 
 def texts(value: Any, path: str, role: str, kind: str, skip: Collection[str] = NOT_TEXT) -> Iterator[TextPart]:

@@ -209,8 +209,8 @@ _NOT_YOURS: Final = frozenset({"host", "content-length", "transfer-encoding", "c
 
 def _parse(url: str) -> tuple[Origin, str]:
     """Origin and path of a base URL, the path without a slash at its end."""
-    if url != url.strip() or not url.isascii():
-        raise ValueError(f"base_url {url!r} has spaces or characters outside ASCII")
+    if not url.isascii() or not url.isprintable() or " " in url:  # urlsplit drops line ends and tabs in silence
+        raise ValueError(f"base_url {url!r} has spaces, control characters or characters outside ASCII")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"base_url {url!r} must begin with https:// (or http:// for a server of your own network)")
