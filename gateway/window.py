@@ -178,8 +178,10 @@ class Row:
 
     def detach(self) -> None:
         """The slot belongs to another key now, or the file is closed: what still runs counts into the void."""
-        self.cells = memoryview(array.array("d", self.cells))
-        self.peers = ()
+        shared, self.cells = self.cells, memoryview(array.array("d", self.cells))
+        peers, self.peers = self.peers, ()
+        for view in (shared, *(view for column in peers for view in column)):
+            view.release()
 
     def _marks(self, second: int) -> tuple[float, float]:
         begin = (second - WINDOW + 1) & RING_MASK
