@@ -107,7 +107,7 @@ class Decoder:
                 values[name] = self._value(child, type_.value_type, member, {})
         if _INVALID in values or _INVALID in values.values():
             return _INVALID
-        return values if self._within(node, len(values), type_, path, "entries") else _INVALID
+        return values if self._within(node, len(values), type_, path, "item") else _INVALID
 
     def policy(self, node: Node, kind: str, path: str) -> Any:
         """The settings of a policy of a known kind, looked over by the policy itself."""
@@ -138,7 +138,7 @@ class Decoder:
         elif UNIQUE_BY in keywords:
             fields = [_member(item, keywords[UNIQUE_BY]) for item in node.value]
             unique = self._unique(node.value, fields, path, keywords[UNIQUE_BY])
-        if not unique or _INVALID in items or not self._within(node, len(items), type_, path, "items"):
+        if not unique or _INVALID in items or not self._within(node, len(items), type_, path, "item"):
             return _INVALID
         return _LISTS[type(type_)](items)
 
@@ -197,7 +197,7 @@ class Decoder:
             known = self.registry.names(choices)
             if text not in known:
                 return self._unknown(node, text, choices, known, path)
-        if not self._within(node, len(text), type_, path, "characters"):
+        if not self._within(node, len(text), type_, path, "character"):
             return _INVALID
         if type_.pattern is not None and not _matches(type_.pattern, text):
             examples = " or ".join(f"`{example}`" for example in keywords.get("examples", ()))
@@ -256,9 +256,9 @@ class Decoder:
     def _within(self, node: Node, length: int, type_: Any, path: str, unit: str) -> bool:
         low, high = type_.min_length, type_.max_length
         if low is not None and length < low:
-            self._report(node, path, f"at least {low} {unit} must stand here")
+            self._report(node, path, f"at least {low} {unit}{'' if low == 1 else 's'} must stand here")
         elif high is not None and length > high:
-            self._report(node, path, f"at most {high} {unit} may stand here")
+            self._report(node, path, f"at most {high} {unit}{'' if high == 1 else 's'} may stand here")
         else:
             return True
         return False

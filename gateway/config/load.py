@@ -34,6 +34,7 @@ class LoadedConfiguration(Struct, frozen=True):
 
     id: str
     file: str
+    text: str
     version: str
     configuration: Configuration
     places: Mapping[str, tuple[int, int]]
@@ -106,10 +107,16 @@ def load_text(text: str | bytes, name: str, *, registry: Registry | None = None)
     return LoadedConfiguration(
         id=configuration.pack.name,
         file=name,
+        text=content.decode(),
         version=hashlib.sha256(content).hexdigest()[:16],
         configuration=msgspec.structs.replace(configuration, policy=settings),
         places={path: (at.start_mark.line + 1, at.start_mark.column + 1) for path, at in decoder.marks.items()},
     )
+
+
+def source_files(paths: Iterable[str | Path]) -> list[Path]:
+    """The files that `load` reads for these paths, now."""
+    return list(_files(paths, []))
 
 
 def _files(paths: Iterable[str | Path], problems: list[Problem]) -> Iterator[Path]:

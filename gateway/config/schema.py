@@ -268,7 +268,8 @@ class Target(Section, frozen=True):
         SecretRef | None,
         Meta(
             description="Where the provider's API key is found. If it is missing at start-up, this target is"
-            " unavailable and the others serve."
+            " unavailable and the others serve.",
+            extra_json_schema={"minProperties": 1, "maxProperties": 1},
         ),
     ] = None
     weight: Annotated[

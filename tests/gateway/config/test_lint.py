@@ -1,0 +1,101 @@
+"""Warnings: a file that is right, and likely not what its author wants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config.lint import NOT_IN_FORCE, lint, missing_secret
+from gateway.config.load import load_text
+from gateway.config.reference import reference
+from gateway.config.registry import Registry
+from gateway.config.schema import SecretRef
+
+HEAD = "pack: {name: a}\n"
+TARGET = "providers:\n  targets:\n    - {id: t, provider: openai, model: m%s}\n"
+
+
+def warnings(registry: Registry, *texts: str, **environ: str) -> list[str]:
+    loaded = [load_text(text, f"f{index}", registry=registry) for index, text in enumerate(texts)]
+    return [str(problem) for problem in lint(loaded, environ)]
+
+
+def test_a_plain_file_has_no_warning(registry: Registry) -> None:
+    assert warnings(registry, HEAD + TARGET % "") == []
+
+
+def test_a_missing_secret_is_a_warning(registry: Registry) -> None:
+    text = HEAD + TARGET % ", secret_key_ref: {env: KEY}"
+    expected = (
+        "f0:4:59: warning: providers.targets[0].secret_key_ref: the environment variable `KEY` is not set"
+        " (the target `t` is unavailable until it is there)"
+    )
+    assert warnings(registry, text) == [expected]
+    assert warnings(registry, text, KEY="") == [expected]
+    assert warnings(registry, text, KEY="sk-1") == []
+
+
+def test_a_secret_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    reference = SecretRef(file=str(file))
+    assert missing_secret(reference, {}) == f"the file `{file}` cannot be read: No such file or directory"
+    file.write_text("\n")
+    assert missing_secret(reference, {}) == f"the file `{file}` is empty"
+    file.write_bytes(b"\xff")
+    assert "cannot be read" in missing_secret(reference, {})
+    file.write_text("sk-1\n")
+    assert missing_secret(reference, {}) == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("http://models.internal", True),
+        ("http://localhost:11434", False),
+        ("http://127.0.0.1:11434/v1", False),
+        ('"http://[::1]:11434"', False),
+        ("https://models.internal", False),
+    ],
+)
+def test_a_secret_in_clear_text(url: str, warned: bool, registry: Registry) -> None:
+    text = HEAD + TARGET % f", secret_key_ref: {{env: KEY}}, base_url: {url}"
+    found = warnings(registry, text, KEY="sk-1")
+    assert [("clear text" in warning) for warning in found] == [True] * warned
+
+
+def test_settings_of_a_policy_that_never_runs(registry: Registry) -> None:
+    text = HEAD + TARGET % "" + "policy:\n  word-list: {}\n"
+    assert warnings(registry, text) == [
+        "f0:6:14: warning: policy.word-list: not in `policies.chain`, so it never runs (add it to the chain)"
+    ]
+
+
+def test_a_configuration_that_is_not_served(registry: Registry) -> None:
+    text = "pack: {name: a, enabled: false}\n" + TARGET % ""
+    assert warnings(registry, text) == ["f0:1:26: warning: pack.enabled: this configuration is not served"]
+
+
+def test_the_servers_settings_are_those_of_the_first_configuration(registry: Registry) -> None:
+    first, second = HEAD + TARGET % "", "pack: {name: b}\n" + TARGET % "" + "gateway:\n  workers: 2\n"
+    assert warnings(registry, first, first.replace("name: a", "name: c")) == []
+    assert warnings(registry, first, second) == [
+        "f1:6:3: warning: gateway: ignored: the server's settings are those of the default configuration `a`"
+    ]
+
+
+@pytest.mark.parametrize("path", NOT_IN_FORCE)
+def test_a_setting_that_is_not_in_force_exists_and_is_marked_in_the_reference(path: str, registry: Registry) -> None:
+    headings = reference(registry).split("\n#")
+    (section,) = [text for text in headings if f"# `{path}`\n" in text]
+    assert "not in force yet" in section
+
+
+def test_a_setting_that_is_not_in_force_is_a_warning_where_it_stands(registry: Registry) -> None:
+    text = HEAD + TARGET % "" + "gateway:\n  websocket:\n    enabled: true\n  cors: {}\n"
+    found = warnings(registry, text)
+    assert [warning.split(" (")[0] for warning in found] == [
+        f"f0:{line}: warning: gateway.{name}: not in force yet"
+        for line, name in (("7:5", "websocket"), ("8:9", "cors"))
+        if f"gateway.{name}" in NOT_IN_FORCE
+    ]
