@@ -25,7 +25,7 @@ def test_a_table_has_a_heading_and_a_line_for_every_row(capsys: pytest.CaptureFi
     lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
     assert [[cell.strip() for cell in line if cell.strip()] for line in lines] == [
         ["ID", "NAME", "EXPIRES AT", "LIVE", "RPM", "MODELS"],
-        ["k1", "a [red]name[/red]", "2027-01-02 03:04:00+00:00", "-", "-", "m"],
+        ["k1", "a [red]name[/red]", "2027-01-02 03:04:00+00:00", "-", "-", "m, n"],
         ["k2", "-", "-", "yes", "60", "-"],
     ]
 
