@@ -1,7 +1,7 @@
 """What is allowed in a configuration and likely not meant: warnings, each at its place.
 
 An error is what makes a file unusable and belongs to the loader. Here the file is right, and the environment or the
-author's intention may not be. The environment is handed in; no secret is ever read, only looked for.
+author's intention may not be. The environment is handed in; a secret is only looked for, never kept.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ NOT_IN_FORCE: Final[Mapping[str, str]] = {
     "gateway.admin_listen": "operator paths are served on `gateway.listen`",
     "gateway.cors": "no page of another origin may call the gateway",
     "gateway.ip_allowlist": "every address may connect",
+    "gateway.limits.chunk_overhead_bytes": "always 8192 bytes",
+    "gateway.limits.json_depth": "always 256 levels",
     "gateway.strict_translation": "what a format cannot express is left out",
     "gateway.tls": "clients connect in clear text",
     "gateway.trusted_proxies": "no `x-forwarded-for` is believed",
@@ -45,16 +47,23 @@ def lint(loaded: Sequence[LoadedConfiguration], environ: Mapping[str, str]) -> l
 
 
 def missing_secret(reference: SecretRef, environ: Mapping[str, str]) -> str:
-    """Why a secret cannot be had, in words, or an empty string. What is in the store is not known here."""
-    if reference.env is not None and not environ.get(reference.env):
-        return f"the environment variable `{reference.env}` is not set"
-    if reference.file is not None:
+    """Why a secret cannot be had or used, in words, or an empty string. What is in the store is not known here."""
+    if reference.env is not None:
+        place, value = f"the environment variable `{reference.env}`", environ.get(reference.env)
+        if value is None:
+            return f"{place} is not set"
+    elif reference.file is not None:
+        place = f"the file `{reference.file}`"
         try:
-            if not Path(reference.file).read_text(encoding="utf-8").strip():
-                return f"the file `{reference.file}` is empty"
+            value = Path(reference.file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            return f"the file `{reference.file}` cannot be read: {getattr(error, 'strerror', '') or error}"
-    return ""
+            return f"{place} cannot be read: {getattr(error, 'strerror', '') or error}"
+    else:
+        return ""
+    if not (secret := value.strip()):
+        return f"{place} is empty"
+    # It goes into a header field: a line break in it would be a header of somebody else's making.
+    return "" if secret.isascii() and secret.isprintable() else f"{place} holds more than one line of plain ASCII"
 
 
 def _not_in_force(one: LoadedConfiguration) -> Iterator[Problem]:

@@ -34,8 +34,10 @@ _DEFAULT_POOL = PoolSettings()
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
-Name = Annotated[str, Meta(min_length=1, max_length=256)]
-Path = Annotated[str, Meta(min_length=1, max_length=4096)]
+# No control character, which would break a log line, a metric's label or a header in two.
+_ONE_LINE: Final = r"^[^\x00-\x1f\x7f]*$"
+Name = Annotated[str, Meta(min_length=1, max_length=256, pattern=_ONE_LINE)]
+Path = Annotated[str, Meta(min_length=1, max_length=4096, pattern=_ONE_LINE)]
 Address = Annotated[
     str,
     Meta(

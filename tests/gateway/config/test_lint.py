@@ -32,8 +32,12 @@ def test_a_missing_secret_is_a_warning(registry: Registry) -> None:
         " (the target `t` is unavailable until it is there)"
     )
     assert warnings(registry, text) == [expected]
-    assert warnings(registry, text, KEY="") == [expected]
+    assert warnings(registry, text, KEY=" ") == [expected.replace("not set", "empty")]
     assert warnings(registry, text, KEY="sk-1") == []
+
+
+def test_what_is_in_the_store_is_not_known() -> None:
+    assert missing_secret(SecretRef(store="openai"), {}) == ""
 
 
 def test_a_secret_in_a_file(tmp_path: Path) -> None:
@@ -44,6 +48,8 @@ def test_a_secret_in_a_file(tmp_path: Path) -> None:
     assert missing_secret(reference, {}) == f"the file `{file}` is empty"
     file.write_bytes(b"\xff")
     assert "cannot be read" in missing_secret(reference, {})
+    file.write_text("sk-1\nx-admin: yes\n")
+    assert missing_secret(reference, {}) == f"the file `{file}` holds more than one line of plain ASCII"
     file.write_text("sk-1\n")
     assert missing_secret(reference, {}) == ""
 

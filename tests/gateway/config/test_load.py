@@ -226,6 +226,12 @@ def test_a_provider_looks_over_its_own_targets() -> None:
     assert problems_of(text) == ["f:4:7: error: providers.targets[0]: provider azure-openai needs a base_url"]
 
 
+@pytest.mark.parametrize("control", ["\\n", "\\0", "\\x7f", "\\r"])
+def test_a_name_is_one_line(control: str, registry: Registry) -> None:
+    (problem,) = problems_of(SMALL.replace("model: m", f'model: "m{control}"'), registry)
+    assert "providers.targets[0].model: `m\\" in problem
+
+
 def test_settings_that_are_in_the_file_have_a_place(registry: Registry) -> None:
     loaded = load_text(SMALL, "f", registry=registry)
     assert loaded.places["providers.targets[0].model"] == (4, 38)
