@@ -1,7 +1,7 @@
 """A provider that follows a script, so that a test reads as a transcript: what it is asked, what it does, when.
 
     go = Gate()
-    async with ScriptedProvider([head(chunked=True), chunk(b"data: 1\n\n"), go, chunk(b"data: 2\n\n"), RESET]) as provider:
+    async with ScriptedProvider([head(chunked=True), chunk(b"data: 1\n\n"), go, RESET]) as provider:
         ...                                      # point the code under test at provider.url
         request = await provider.requests.at(0)  # it has been asked
         assert request.target == "/v1/chat/completions"
