@@ -149,6 +149,8 @@ class Policy(Generic[S]):
 
     kind: ClassVar[str]
     Settings: ClassVar[type[msgspec.Struct]]
+    reasons: ClassVar[tuple[str, ...]] = ()
+    """The codes that its rulings may carry, besides `<kind>.error` for an error inside it."""
 
     patterns: tuple[Pattern, ...] = ()
     phases: tuple[Phase, ...] = (Phase.INPUT, Phase.OUTPUT)

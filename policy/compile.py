@@ -17,7 +17,7 @@ import msgspec
 from gateway.types import ALLOWED, Decision, Delivery, FailMode, Phase, Screening, Subject, TextPart, Verdict
 from policy import scan
 from policy.audit_logger import AuditLogger, AuditLoggerSettings
-from policy.base import Hook, Match, Pattern, Policy, PolicyConfigError, Problem, Redaction, Ruling, View
+from policy.base import Hook, Match, Pattern, Pipeline, Policy, PolicyConfigError, Problem, Redaction, Ruling, View
 from policy.dlp_filter import DlpFilter
 from policy.text import redact
 
@@ -45,7 +45,7 @@ def compile_chain(
     clock: Clock = lambda: 0,
     on_error: OnError = lambda kind, error: None,
     engine: scan.Engine = scan.DEFAULT_ENGINE,
-) -> ChainPipeline:
+) -> Pipeline:
     """The pipeline of a chain. `settings` maps kinds to their settings; a kind without any gets its defaults.
 
     Raises `PolicyConfigError`, which names every fault. Takes milliseconds for each pattern, so call it off the event
@@ -62,11 +62,15 @@ def compile_chain(
         raise PolicyConfigError([Problem("policies.chain", str(error))]) from error
     audit = chosen.get(AuditLogger.kind)
     return ChainPipeline(
-        configuration_id,
-        _version(chain, chosen, fail_mode),
-        incoming,
-        outgoing,
-        audit if isinstance(audit, AuditLoggerSettings) else None,
+        configuration_id=configuration_id,
+        version=_version(chain, chosen, fail_mode),
+        delivery=Delivery.HOLD_DONE if outgoing.steps else Delivery.PASS,
+        reads_input=bool(incoming.steps),
+        reads_output=bool(outgoing.steps),
+        audits=audit is not None,
+        audit=audit if isinstance(audit, AuditLoggerSettings) else None,
+        incoming=incoming,
+        outgoing=outgoing,
     )
 
 
@@ -99,49 +103,29 @@ def _version(chain: Sequence[str], settings: Mapping[str, Any], fail_mode: FailM
     return hashlib.sha256(described).hexdigest()[:16]
 
 
-class ChainPipeline:
-    """A compiled chain; see `policy.base.Pipeline` for what its members promise."""
+class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
+    """A compiled chain; `policy.base.Pipeline` says what its members promise."""
 
-    __slots__ = (
-        "_input",
-        "_output",
-        "audit",
-        "audits",
-        "configuration_id",
-        "delivery",
-        "reads_input",
-        "reads_output",
-        "version",
-    )
-
-    def __init__(
-        self,
-        configuration_id: str,
-        version: str,
-        incoming: _Stage,
-        outgoing: _Stage,
-        audit: AuditLoggerSettings | None,
-    ) -> None:
-        self.configuration_id = configuration_id
-        self.version = version
-        self.audit = audit
-        self.audits = audit is not None
-        self.reads_input = bool(incoming.steps)
-        self.reads_output = bool(outgoing.steps)
-        self.delivery = Delivery.HOLD_DONE if outgoing.steps else Delivery.PASS
-        self._input = incoming
-        self._output = outgoing
+    configuration_id: str
+    version: str
+    delivery: Delivery
+    reads_input: bool
+    reads_output: bool
+    audits: bool
+    audit: AuditLoggerSettings | None
+    incoming: _Stage
+    outgoing: _Stage
 
     def __repr__(self) -> str:
-        steps = [f"{stage.phase} {step.kind}" for stage in (self._input, self._output) for step in stage.steps]
+        steps = [f"{stage.phase} {step.kind}" for stage in (self.incoming, self.outgoing) for step in stage.steps]
         audits = ["audits"] if self.audits else []
         return f"<pipeline {self.configuration_id} {self.version}: {', '.join([*steps, *audits, self.delivery])}>"
 
     def screen(self, subject: Subject, texts: Sequence[TextPart]) -> Screening:
-        return self._input.judge(subject, texts) if self.reads_input else ALLOWED
+        return self.incoming.judge(subject, texts) if self.reads_input else ALLOWED
 
     def review(self, subject: Subject, texts: Sequence[TextPart], *, delivered: bool = False) -> Screening:
-        return self._output.judge(subject, texts, delivered) if self.reads_output else ALLOWED
+        return self.outgoing.judge(subject, texts, delivered) if self.reads_output else ALLOWED
 
     def scan_cost_bytes(self, texts: Sequence[TextPart]) -> int:
         # A character beyond ASCII takes at most four bytes (RFC 3629, section 3); isascii() is a flag, not a search.

@@ -15,7 +15,8 @@ from msgspec import Meta
 from gateway.types import Phase, Subject, TextPart, Verdict
 from policy.base import Match, Pattern, Policy, Problem, Redaction, Ruling, View
 from policy.scan import refusal
-from policy.terms import term_pattern
+from policy.terms import term_patterns
+from policy.text import is_encodable
 
 MAX_LISTED = 8
 
@@ -99,6 +100,7 @@ class DlpFilter(Policy[DlpFilterSettings]):
 
     kind = "dlp-filter"
     Settings = DlpFilterSettings
+    reasons = ("dlp-filter.term", "dlp-filter.pattern")
 
     def __init__(self, settings: DlpFilterSettings) -> None:
         super().__init__(settings)
@@ -115,7 +117,7 @@ class DlpFilter(Policy[DlpFilterSettings]):
         )
         once = not self._redacts
         self.patterns = (
-            *(term_pattern(term, whole_word=settings.match == "word", once=once) for term in settings.terms),
+            *term_patterns(settings.terms, whole_word=settings.match == "word", once=once),
             *(Pattern(pattern.regex, once=once) for pattern in settings.patterns),
         )
 
@@ -123,9 +125,9 @@ class DlpFilter(Policy[DlpFilterSettings]):
     def check(cls, settings: DlpFilterSettings) -> list[Problem]:
         """Something to look for, names that tell patterns apart, and expressions that run in linear time."""
         problems = [
-            Problem(f"terms[{number}]", "holds nothing but white space")
+            Problem(f"terms[{number}]", "holds nothing but white space, or half a character")
             for number, term in enumerate(settings.terms)
-            if not term.strip()
+            if not term.strip() or not is_encodable(term)
         ]
         names: set[str] = set()
         for number, pattern in enumerate(settings.patterns):
@@ -150,8 +152,7 @@ class DlpFilter(Policy[DlpFilterSettings]):
         matches = [match for match in view.matches if self._concerns(view.texts[match.part])]
         if not matches:
             return Ruling()
-        kind = "term" if matches[0].pattern < len(self.settings.terms) else "pattern"
-        reason = f"{self.kind}.{kind}"
+        reason = self.reasons[0] if matches[0].pattern < len(self.settings.terms) else self.reasons[1]
         detail = _listed(self._labels[number] for number in sorted({match.pattern for match in matches}))
         if self.settings.mode == "monitor":
             return Ruling(Verdict.ALLOW, reason, detail)

@@ -30,7 +30,7 @@ import re2
 
 from gateway.types import TextPart
 from policy.base import Match, Pattern
-from policy.text import encode
+from policy.text import encode, is_encodable
 
 try:
     import hyperscan
@@ -148,6 +148,8 @@ def refusal(expression: str) -> str | None:
     """Why an expression, as a customer wrote it, cannot be searched for; None if it can."""
     if "\0" in expression:
         return r"contains a NUL character; write it as `\x{0}`"
+    if not is_encodable(expression):
+        return "contains a lone surrogate, which no text can contain"
     for escape in _ESCAPE.finditer(expression):
         if escape[1] in _REFUSED_ESCAPES:
             return f"`{escape[0]}` is not supported: {_REFUSED_ESCAPES[escape[1]]}"
@@ -198,7 +200,7 @@ class _Place:
     def __init__(self, pattern: Pattern) -> None:
         self._pattern = pattern
         self._group = 1 if pattern.placed else 0
-        self._bounded = _is_bounded(pattern.regex)
+        self._bounded = _is_bounded(pattern.placed or pattern.regex)
 
     @functools.cached_property
     def _search(self) -> Callable[[bytes, int], Any]:

@@ -1,15 +1,23 @@
 """Words and phrases as patterns: in either case, over any white space, as whole words of any script if asked.
 
-Whole words are found in two steps. The filter is given `\\b` where the term's edge is ASCII; the place is then searched
-with what may stand beside a word. That list is a choice of ranges: the exact complement of letters, marks and digits
-makes an RE2 program of 300 KB and 3 ms for each term, these ranges one of 25 KB and 0.2 ms.
+In the chain's scan one word stands for each term: the one that fewest terms share, of those the longest. Only where it
+occurs is the place searched for the whole. Hyperscan compiles 1,000 such words in 0.13 s and 1,000 terms of two words
+with `\\b` in 1.9 s, and scans both at the same speed.
+
+What may stand beside a word is a choice of ranges: the exact complement of letters, marks and digits makes an RE2
+program of 300 KB and 3 ms for each term, these ranges one of 25 KB and 0.2 ms.
 """
 
 from __future__ import annotations
 
+import collections
+from collections.abc import Sequence
+
 import re2
 
 from policy.base import Pattern
+
+SHORT = 4
 
 # ASCII and Latin-1 but letters and digits; Hebrew, Arabic and Devanagari punctuation; Thai and Lao, Myanmar, Khmer, Han
 # and kana with all around them, which are written without spaces, so that every place is the end of a word; general
@@ -25,22 +33,39 @@ _BESIDE_WORD = (
 _SPACE = r"[\s\p{Z}]+"
 
 
-def term_pattern(term: str, *, whole_word: bool, once: bool) -> Pattern:
-    """A term as a pattern. White space in it stands for any white space. `term` must hold more than white space."""
-    words = term.split()
-    body = "(?i)" + _SPACE.join("".join(map(_letter, word)) for word in words)
-    if not whole_word:
-        return Pattern(body, once=once)
-    first, last = words[0][0], words[-1][-1]
-    before = rf"(?:^|{_BESIDE_WORD})" if _is_word(first) else ""
-    after = rf"(?:$|{_BESIDE_WORD})" if _is_word(last) else ""
-    announced = (r"\b" if before and first.isascii() else "") + body + (r"\b" if after and last.isascii() else "")
-    return Pattern(announced, placed=f"{before}({body}){after}" if before or after else "", once=once)
+def term_patterns(terms: Sequence[str], *, whole_word: bool, once: bool) -> tuple[Pattern, ...]:
+    """One pattern for each term. White space in a term stands for any white space; there must be more than that."""
+    split = [term.split() for term in terms]
+    common = collections.Counter(word.casefold() for words in split for word in set(words))
+    return tuple(
+        Pattern(
+            _announcement(min(words, key=lambda word: (common[word.casefold()], -len(word))), whole_word),
+            placed=_place(words, whole_word),
+            once=once,
+        )
+        for words in split
+    )
+
+
+def _announcement(word: str, whole_word: bool) -> str:
+    """The word that stands for the term in the scan. A short one is likely to be inside others, so ask for its ends."""
+    edge = r"\b" if whole_word and len(word) <= SHORT and word.isascii() and word.isalnum() else ""
+    return f"(?i){edge}{_letters(word)}{edge}"
+
+
+def _place(words: Sequence[str], whole_word: bool) -> str:
+    before = rf"(?:^|{_BESIDE_WORD})" if whole_word and _is_word(words[0][0]) else ""
+    after = rf"(?:$|{_BESIDE_WORD})" if whole_word and _is_word(words[-1][-1]) else ""
+    return f"(?i){before}({_SPACE.join(map(_letters, words))}){after}"
 
 
 def _is_word(char: str) -> bool:
     """The character goes on a word, so that a whole word must end beside it."""
     return re2.fullmatch(_BESIDE_WORD, char) is None
+
+
+def _letters(word: str) -> str:
+    return "".join(map(_letter, word))
 
 
 def _letter(char: str) -> str:

@@ -16,6 +16,11 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
+def is_encodable(text: str) -> bool:
+    """Whether the text has a UTF-8 form as it stands."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def redact(texts: Sequence[TextPart], redactions: Iterable[Redaction]) -> dict[int, str]:
     """The new texts of the parts that change, by index. Redactions that overlap become one, named by the first."""
     by_part: dict[int, list[Redaction]] = {}
