@@ -374,6 +374,27 @@ def test_a_worker_slightly_ahead_counts(tmp_path: Path) -> None:
         admit(one, single, now=T + ahead + 60)
 
 
+def test_a_worker_ahead_is_read_where_its_ring_still_knows(tmp_path: Path) -> None:
+    one, other = Limits(tmp_path, 0, 2), Limits(tmp_path, 1, 2)
+    few = key(rpm=3)
+    for _ in range(3):
+        admit(other, few, now=T - 1000)
+    admit(other, few, now=T + 4)
+    assert headers_of(admit(one, few, now=T))["x-ratelimit-remaining-requests"] == "1"
+    admit(other, few, now=T + 20)
+    assert headers_of(refuse(one, few, now=T))["x-ratelimit-remaining-requests"] == "0"
+
+
+@pytest.mark.parametrize("later", [0, 5])
+def test_no_more_is_given_back_than_a_second_was_charged(limits: Limits, later: int) -> None:
+    thousand = key(tpm=1000)
+    hold = admit(limits, thousand, 900)
+    admit(limits, thousand, 0, now=T - 100)
+    admit(limits, thousand, 0, now=T + later)
+    hold.settle(0, T + later)
+    assert headers_of(admit(limits, thousand, 0, now=T + later))["x-ratelimit-remaining-tokens"] == "1000"
+
+
 JUMPS = st.one_of(st.floats(-8, 8), st.floats(-70, 70), st.floats(-4000, 4000))
 
 
