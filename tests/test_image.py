@@ -1,7 +1,7 @@
 """The container image: the Dockerfile itself is built, on a clean Debian root that holds nothing but Python.
 
-No Docker engine and no image registry are needed: debootstrap makes the base image from the distribution's packages, and
-buildah (in its chroot isolation) follows the Dockerfile. What this cannot show: the published `python` base image.
+No Docker engine and no image registry are needed: debootstrap makes the base image from the distribution's packages,
+and buildah (in its chroot isolation) follows the Dockerfile. What this cannot show: the published `python` base image.
 """
 
 import json

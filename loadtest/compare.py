@@ -1,0 +1,243 @@
+"""Measures, side by side in one run, what the gateway adds to a request, with nginx's `proxy_pass` as the yardstick.
+
+Sides take turns in short slices; reported are medians over the rounds, with the lowest and highest beside them. The
+servers under test have one core, one of them busy at a time; the providers and the load generator share the other.
+What is counted as "CPU" is said in `slices`, what is promised in `gates`.
+
+    python -m loadtest.compare            # some minutes; the tables, and a file in loadtest/results/
+    python -m loadtest.compare --quick    # a fraction of that, for a first look
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from loadtest import client, cpu, stack
+from loadtest.gates import BASELINE, GATES, YARDSTICK, Scenario, Verdict, judge
+from loadtest.slices import Side, Slice, closed_slice, find_worker, open_slice, stream_slice
+from loadtest.tables import gate_table, scenario_table
+
+RESULTS: Final = Path(__file__).parent / "results"
+KB: Final = 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how hard. Seconds are of one slice; streams run `chunks` events with `gap_ms` between them."""
+
+    rounds: int = 7
+    seconds: float = 1.0
+    connections: int = 32
+    rate: float = 1000.0
+    streams: int = 250
+    gap_ms: float = 10.0
+    chunks: int = 200
+
+    @classmethod
+    def quick(cls) -> Plan:
+        """Seconds instead of minutes: enough to see whether something is badly wrong."""
+        return cls(rounds=2, seconds=0.3, chunks=50)
+
+
+def scenarios(
+    plan: Plan, direct: Side, nginx: Side, gateways: Sequence[Side], paced: Mapping[str, Side]
+) -> list[Scenario]:
+    """The whole programme. `paced` are the same sides before the provider that streams at a pace."""
+
+    def closed(size: int) -> Callable[[Side], Slice]:
+        body = stack.prompt(size)
+        return lambda side: closed_slice(side, body, plan.connections, plan.seconds)
+
+    def streaming(side: Side) -> Slice:
+        opening_rate = plan.streams / (plan.gap_ms / 1000)
+        return stream_slice(side, stack.prompt(KB, stream=True), plan.streams, opening_rate)
+
+    without_decode = [side for side in gateways if side.name != "gateway decode"]
+    streamed = [side for name, side in paced.items() if name != "gateway scan"]
+    small = stack.prompt(KB)
+    return [
+        Scenario("1 KB", "request", [direct, nginx, *without_decode], closed(KB)),
+        Scenario("32 KB", "request", [direct, nginx, *without_decode], closed(32 * KB)),
+        Scenario("256 KB", "request", [direct, nginx, *without_decode], closed(256 * KB)),
+        Scenario("stream", "event", streamed, streaming),
+        Scenario(
+            f"1 KB at {plan.rate:g}/s",
+            "request",
+            [direct, nginx, *without_decode],
+            lambda side: open_slice(side, small, plan.rate, plan.seconds),
+        ),
+    ]
+
+
+@contextlib.contextmanager
+def all_sides(
+    folder: Path, upstream: stack.Server, cores: set[int], tag: str, *, gateway: bool
+) -> Iterator[list[Side]]:
+    """Direct, nginx and the gateway's configurations before one provider, each with its worker found."""
+    with contextlib.ExitStack() as held:
+        proxy = held.enter_context(stack.nginx(folder, upstream.port, cores=cores, name=f"nginx-{tag}"))
+        sides = [Side(BASELINE, upstream.port), Side(YARDSTICK, proxy.port, proxy.pid)]
+        if gateway:
+            ours = held.enter_context(stack.gateway(folder, upstream.port, cores=cores, name=f"gateway-{tag}"))
+            sides += [
+                Side(f"gateway {name}", ours.server.port, ours.server.pid, ours.keys.get(name, ""))
+                for name in ("bare", "default", "scan", "decode")
+            ]
+        yield [_with_worker(side) for side in sides]
+
+
+def _with_worker(side: Side) -> Side:
+    return replace(side, worker=find_worker(side, stack.prompt(KB)))
+
+
+def machine() -> dict[str, Any]:
+    """Facts without which the figures mean nothing."""
+    model = ""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    nginx = stack.nginx_command()
+    version = subprocess.run([nginx, "-v"], capture_output=True, text=True).stderr.strip() if nginx else ""
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "nginx": version.rpartition("/")[2],
+        "load_average_before": os.getloadavg(),
+    }
+
+
+def commit() -> str:
+    """The short name of the commit that was measured, with `+` after it if files differed from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    name = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True).stdout.strip()
+    dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+    return (name or "unknown") + ("+" if dirty else "")
+
+
+def report(done: Sequence[Scenario], facts: Mapping[str, Any], plan: Plan, memory: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything measured, as one JSON document."""
+    by_name = {scenario.name: scenario for scenario in done}
+    verdicts = [judge(gate, by_name) for gate in GATES]
+    return {
+        "machine": dict(facts),
+        "plan": asdict(plan),
+        "counted": "scheduler time (user and kernel) of the worker process, all threads; per answer or event",
+        "gates": [{**asdict(verdict.gate), **_plain(verdict), "verdict": verdict.word} for verdict in verdicts],
+        "processes": dict(memory),
+        "scenarios": {
+            scenario.name: {
+                side: {"slices": [_numbers(asdict(piece)) for piece in pieces]}
+                for side, pieces in scenario.slices.items()
+            }
+            for scenario in done
+        },
+    }
+
+
+def _plain(verdict: Verdict) -> dict[str, float | None]:
+    return _numbers({"measured": verdict.measured, "low": verdict.low, "high": verdict.high})
+
+
+def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN: what was not measured is null."""
+    return {key: None if math.isnan(value) else round(value, 3) for key, value in values.items()}
+
+
+def run(plan: Plan, console: Console, *, gateway: bool) -> dict[str, Any]:
+    """Start everything, measure round by round, print the tables; the report."""
+    facts = {"when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "commit": commit(), **machine()}
+    ours, others = _placement()
+    with contextlib.ExitStack() as held:
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="loadtest-")))
+        fast = held.enter_context(stack.provider(folder, cores=others, name="provider-fast"))
+        pace = {"gap_ms": plan.gap_ms, "chunks": plan.chunks, "ttft_ms": plan.gap_ms}
+        slow = held.enter_context(stack.provider(folder, cores=others, name="provider-paced", **pace))
+        direct, proxy, *gateways = held.enter_context(all_sides(folder, fast, ours, "fast", gateway=gateway))
+        paced = held.enter_context(all_sides(folder, slow, ours, "paced", gateway=gateway))
+        os.sched_setaffinity(0, others)
+        _hurry([fast, slow], [direct, proxy, *gateways, *paced])
+        programme = scenarios(plan, direct, proxy, gateways, {side.name: side for side in paced})
+        memory = {side.name: cpu.resident_bytes(side.worker) for side in (proxy, *gateways[:1]) if side.worker}
+        for scenario in programme:
+            with console.status("") as status:
+                for number in range(plan.rounds):
+                    status.update(f"{scenario.name}: round {number + 1} of {plan.rounds}")
+                    scenario.round(number)
+            console.print(scenario_table(scenario))
+    by_name = {scenario.name: scenario for scenario in programme}
+    console.print(gate_table([judge(gate, by_name) for gate in GATES]))
+    return report(programme, facts, plan, {"resident_bytes_idle": memory})
+
+
+def _placement() -> tuple[set[int], set[int]]:
+    """A core for the servers under test, and one for everybody else; the same for both where there is but one."""
+    cores = sorted(os.sched_getaffinity(0))
+    return {cores[0]}, {cores[-1]}
+
+
+def _hurry(providers: Sequence[stack.Server], sides: Sequence[Side]) -> None:
+    """Put all that takes part before whatever else the machine runs, equally; only root may, and others go without."""
+    pids = {os.getpid(), *(server.pid for server in providers)}
+    pids.update(pid for side in sides if side.pid is not None for pid in cpu.family(side.pid))
+    with contextlib.suppress(PermissionError):
+        for pid in pids:
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                os.setpriority(os.PRIO_PROCESS, int(task.name), -15)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtest.compare", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="short slices, few rounds: a first look, not a figure")
+    parser.add_argument("--rounds", type=int, help="how often each side gets its turn")
+    parser.add_argument("--rate", type=float, help="requests a second where the rate is fixed")
+    parser.add_argument("--no-gateway", action="store_true", help="only direct and nginx")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else, on stdout")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a gate is missed or was not measured")
+    parser.add_argument("--no-save", action="store_true", help="write nothing into loadtest/results/")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure, print, save. 0; 1 with `--check` and a gate missed, or if a server did not come up."""
+    arguments = _arguments()
+    plan = Plan.quick() if arguments.quick else Plan()
+    wished = {"rounds": arguments.rounds, "rate": arguments.rate}
+    plan = Plan(**{**asdict(plan), **{key: value for key, value in wished.items() if value is not None}})
+    console = Console(stderr=arguments.json, width=None if sys.stdout.isatty() else 120)
+    try:
+        document = run(plan, console, gateway=not arguments.no_gateway)
+    except (stack.StartError, client.LoadError) as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    if arguments.json:
+        print(text)
+    if not arguments.no_save:
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"{document['machine']['when'][:10]}-{document['machine']['commit'].rstrip('+')}.json"
+        path.write_text(text + "\n")
+        console.print(f"written to {os.path.relpath(path)}")
+    missed = any(gate["verdict"] in ("missed", "not measured") for gate in document["gates"])
+    return 1 if arguments.check and missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
