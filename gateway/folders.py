@@ -1,7 +1,7 @@
 """Where the gateway keeps its files.
 
-The state folder holds what must last: the store and the audit log. In it, each gateway has a run folder, named after its
-port, for what concerns one run: sockets, shared memory, the feed of keys.
+The state folder holds what must last: the store and the audit log. In it, each gateway has a run folder, named after
+its port, for what concerns one run: sockets, shared memory, the feed of keys.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class ChunkWalker:
                 raise FramingError("data after the end of the message")
             else:
                 position = self._take_line(data, position)
-                if self._at is _At.DONE:
+                if self.done:
                     return position
         return MORE
 

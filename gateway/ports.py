@@ -62,29 +62,45 @@ class Client(Protocol):
 
 
 class Connection(Protocol):
-    """A provider's connection, as far as an exchange uses it (`upstream.connection.UpstreamConnection`)."""
+    """A provider's connection (`upstream.connection.UpstreamConnection`)."""
 
     @property
-    def walker(self) -> ChunkWalker | None: ...
+    def walker(self) -> ChunkWalker | None:
+        """Of the response that is being read, when it is chunked."""
+        ...
 
-    def send(self, head: bytes, body: bytes, listener: Listener) -> None: ...
+    def send(self, head: bytes, body: bytes, listener: Listener) -> None:
+        """Write one request; `listener` hears of its response."""
+        ...
 
-    def abort(self) -> None: ...
+    def abort(self) -> None:
+        """Close at once; the listener hears nothing more."""
+        ...
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        """Take no more of the response for now."""
+        ...
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        """Go on."""
+        ...
 
 
 class Ticket(Protocol):
     """A place in a pool's queue."""
 
-    def cancel(self) -> None: ...
+    def cancel(self) -> None:
+        """Wait no longer."""
+        ...
 
 
 class Pool(Protocol):
     """Connections to providers (`upstream.pool.Pools`)."""
 
-    def take(self, destination: Destination) -> Connection | None: ...
+    def take(self, destination: Destination) -> Connection | None:
+        """An idle connection, on which the caller sends now; None: the caller may `wait`."""
+        ...
 
-    def wait(self, destination: Destination, waiter: Waiter) -> Ticket: ...
+    def wait(self, destination: Destination, waiter: Waiter) -> Ticket:
+        """A place in the queue; the waiter is called later."""
+        ...

@@ -171,7 +171,7 @@ class Frames:
         self._aligned = walker is None or walker.aligned
         splitter = self._splitter or FrameSplitter()
         frames = splitter.feed(self._framing.payload(data))
-        rest = splitter.pending
+        rest = splitter.rest()
         kept = [frame for frame in frames if self._keeps(frame)]
         if end and rest:
             kept.append(rest)

@@ -163,7 +163,7 @@ class Operation(enum.StrEnum):
     IMAGES = "images"
 
 
-class Origin(msgspec.Struct, frozen=True):
+class Origin(msgspec.Struct, frozen=True, cache_hash=True):
     """Where a connection goes: a TCP host and port, with TLS or without, or a Unix socket (`unix_path`)."""
 
     host: str
@@ -178,7 +178,7 @@ class Origin(msgspec.Struct, frozen=True):
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
 
-class Timeouts(msgspec.Struct, frozen=True):
+class Timeouts(msgspec.Struct, frozen=True, cache_hash=True):
     """How long each wait on a provider may last, in seconds. `total_seconds` None: no bound on the whole exchange."""
 
     connect_seconds: float = 5.0
@@ -187,7 +187,7 @@ class Timeouts(msgspec.Struct, frozen=True):
     total_seconds: float | None = None
 
 
-class PoolSettings(msgspec.Struct, frozen=True):
+class PoolSettings(msgspec.Struct, frozen=True, cache_hash=True):
     """Bounds of one connection pool. `queue_seconds` is how long a request may wait for a free connection."""
 
     max_connections: int = 512
@@ -198,7 +198,7 @@ class PoolSettings(msgspec.Struct, frozen=True):
     warm: int = 0
 
 
-class Destination(msgspec.Struct, frozen=True):
+class Destination(msgspec.Struct, frozen=True, cache_hash=True):
     """One pool's key and settings: the connections of one target to one origin."""
 
     name: str

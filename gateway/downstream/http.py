@@ -496,6 +496,10 @@ class DownstreamConnection(asyncio.Protocol):
         elif self._state is not State.CLOSED:
             self._transport.close() if self._state is State.HEAD else self._transport.abort()
 
+    def close(self) -> None:
+        """Close after what has been written has gone out."""
+        self._transport.close()
+
     def drain(self) -> None:
         """Close now if idle; otherwise the answer that is under way is the last."""
         if self._state is State.HEAD and not self._buffer:

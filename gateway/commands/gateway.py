@@ -1,0 +1,166 @@
+"""`kt gateway`: run the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from gateway import metrics
+from gateway.config.load import LoadedConfiguration, load
+from gateway.config.problems import ConfigurationInvalid
+from gateway.config.schema import AuthMode
+from gateway.folders import audit_folder, run_folder, state_folder, store_url
+from gateway.logs import configure
+from gateway.supervisor import (
+    CannotStart,
+    Options,
+    Supervisor,
+    effective_auth,
+    is_loopback,
+    lock_run_folder,
+    reserve_port,
+)
+from gateway.types import FailMode
+
+
+@click.group()
+def group() -> None:
+    """Run the gateway."""
+
+
+@group.command()
+@click.option(
+    "--policy-config",
+    "configurations",
+    multiple=True,
+    type=click.Path(exists=True),
+    default=("policy-config.yaml",),
+    show_default=True,
+    help="A configuration file, or a folder of them. May be given several times; the first is the default.",
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1. Short for --listen 127.0.0.1:PORT.")
+@click.option("--listen", metavar="HOST:PORT", help="Address to listen on.  [default: gateway.listen of the file]")
+@click.option("--workers", type=click.IntRange(1, 512), help="Worker processes.  [default: gateway.workers]")
+@click.option(
+    "--fail-mode",
+    type=click.Choice([mode.value for mode in FailMode]),
+    help="What an error inside a policy means: refuse the request, or let it go on.  [default: gateway.fail_mode]",
+)
+@click.option("--store", metavar="URL", help="Where keys are kept.  [default: $KT_STORE_URL, else a file]")
+def run(
+    configurations: tuple[str, ...],
+    port: int | None,
+    listen: str | None,
+    workers: int | None,
+    fail_mode: str | None,
+    store: str | None,
+) -> None:
+    """Run the gateway until it is told to stop.
+
+    SIGTERM and Ctrl-C let requests in flight finish; SIGHUP, or a change of the file, reloads the configuration.
+
+    \b
+    Examples:
+      kt gateway run --policy-config ./policy-config.yaml --port 41002
+      kt gateway run --policy-config ./configurations/ --listen 0.0.0.0:41002 --workers 4
+    """
+    try:
+        loaded = load(configurations)
+    except ConfigurationInvalid as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    settings = loaded[0].configuration.gateway
+    host, number = _address(listen or settings.listen)
+    if port is not None:
+        host, number = ("127.0.0.1" if listen is None else host), port
+    logging = settings.logging
+    logs = configure(logging.level.value, "text" if sys.stderr.isatty() else logging.format.value, sys.stderr)
+    state = state_folder(os.environ)
+    options = Options(
+        configurations,
+        host,
+        number,
+        workers or settings.workers,
+        state,
+        run_folder(state, number),
+        audit_folder(state),
+        store or store_url(state),
+        effective_auth(settings.auth, host),
+        FailMode(fail_mode) if fail_mode else None,
+    )
+    try:
+        _run(options, loaded)
+    except CannotStart as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    finally:
+        logs.close()
+
+
+def _run(options: Options, loaded: Sequence[LoadedConfiguration]) -> None:
+    options.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = lock_run_folder(options.run_folder)
+    reserved = reserve_port(options.host, options.port)
+    for stale in ("keys.log", "control.sock", "workers.slots"):
+        (options.run_folder / stale).unlink(missing_ok=True)
+    metrics.discard(options.run_folder)
+    try:
+        asyncio.run(Supervisor(options, loaded).run(lambda: click.echo(banner(options, loaded))))
+    finally:
+        reserved.close()
+        os.close(lock)
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal():
+        raise click.UsageError(f"--listen takes HOST:PORT, not {listen!r}.")
+    host = host.strip("[]")
+    return ("127.0.0.1" if host == "localhost" else host), int(port)
+
+
+def banner(options: Options, loaded: Sequence[LoadedConfiguration]) -> str:
+    """What a person needs once the gateway is up: where it is, how to make a key, and a call that works when pasted."""
+    host = "localhost" if is_loopback(options.host) else options.host
+    url = f"http://{f'[{host}]' if ':' in host else host}:{options.port}"
+    open_to_all = options.auth is AuthMode.AUTO
+    key = "" if open_to_all else " -H 'authorization: Bearer kt_gk_…'"
+    body = json.dumps({"model": _model_to_try(loaded), "messages": [{"role": "user", "content": "Hello"}]})
+    names = ", ".join(one.configuration.pack.name for one in loaded)
+    auth = {
+        AuthMode.AUTO: "auto: this address is loopback, so requests without a key are served too",
+        AuthMode.REQUIRED: "required: every request needs a gateway key",
+        AuthMode.PASSTHROUGH: "passthrough: clients' own provider keys are forwarded",
+    }[options.auth]
+    return "\n".join(
+        (
+            f"Keeptrusts gateway {version('keeptrusts-gateway')} is ready at {url}",
+            f"  configurations  {names}",
+            f"  authentication  {auth}",
+            f"  store           {_shown(options.store_url)}",
+            "",
+            f"Make a key:  kt gateway-key create --name my-first-key --configuration-id {loaded[0].id}",
+            f"Call it:     curl {url}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'",
+            "",
+        )
+    )
+
+
+def _model_to_try(loaded: Sequence[LoadedConfiguration]) -> str:
+    targets = loaded[0].configuration.providers.targets
+    return next((target.model for target in targets if target.provider == "mock"), targets[0].model)
+
+
+def _shown(url: str) -> str:
+    """A store's URL without its password, or its file's path."""
+    if url.startswith("sqlite:///"):
+        return str(Path(url.removeprefix("sqlite:///")))
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
