@@ -125,13 +125,16 @@ def _note(number: int, start: int, end: int, flags: int, found: list[int]) -> No
 def re2_filter(expressions: tuple[str, ...]) -> Filter:
     """All expressions in RE2 sets: one, or as few as fit into memory."""
     patterns = re2.Set.SearchSet(_options(max_mem=_FILTER_MEMORY_BYTES))
-    for expression in expressions:
-        patterns.Add(_multiline(expression))
+    for number, expression in enumerate(expressions):
+        try:
+            patterns.Add(_multiline(expression))
+        except re2.error as error:
+            raise PatternError(f"RE2: {error}", number) from None
     try:
         patterns.Compile()
     except re2.error:
         if len(expressions) == 1:
-            raise PatternError("needs too much memory") from None
+            raise PatternError("RE2: needs too much memory") from None
         middle = len(expressions) // 2
         return _either(re2_filter(expressions[:middle]), re2_filter(expressions[middle:]), middle)
     return lambda data: patterns.Match(data) or ()
