@@ -7,7 +7,13 @@ every use.
 
 from __future__ import annotations
 
-from typing import NoReturn, final
+import hmac
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, final
+
+if TYPE_CHECKING:
+    from gateway.config.schema import SecretRef
 
 MASK = "[secret]"
 
@@ -34,8 +40,6 @@ class Secret:
         return MASK
 
     def __eq__(self, other: object) -> bool:
-        import hmac
-
         return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
 
     __hash__ = None  # type: ignore[assignment]
@@ -45,3 +49,26 @@ class Secret:
 
     def __bool__(self) -> bool:
         return bool(self._value)
+
+
+def read_secret(reference: SecretRef, environment: Mapping[str, str]) -> tuple[Secret, str]:
+    """What a reference leads to, and why it cannot be had or used: one of the two is empty."""
+    if reference.env is not None:
+        place, value = f"the environment variable `{reference.env}`", environment.get(reference.env)
+        if value is None:
+            return Secret(""), f"{place} is not set"
+    elif reference.file is not None:
+        place = f"the file `{reference.file}`"
+        try:
+            value = Path(reference.file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            return Secret(""), f"{place} cannot be read: {getattr(error, 'strerror', '') or 'not UTF-8'}"
+    else:
+        return Secret(""), f"the store has no secret `{reference.store}`"
+    value = value.strip()
+    if not value:
+        return Secret(""), f"{place} is empty"
+    if not (value.isascii() and value.isprintable()):
+        # It goes into a header field: a line break in it would be a header of somebody else's making.
+        return Secret(""), f"{place} holds more than one line of plain ASCII"
+    return Secret(value), ""

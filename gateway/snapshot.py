@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -21,7 +20,7 @@ from gateway.config.load import LoadedConfiguration
 from gateway.errors import InvalidRequest
 from gateway.http1 import header_lines
 from gateway.routes import Breaker, Lane, Route, Target
-from gateway.secrets import Secret
+from gateway.secrets import Secret, read_secret
 from gateway.types import Destination, FailMode, GatewayKey, Operation, Origin
 from policy.compile import compile_chain
 from translators.plan import bind
@@ -172,7 +171,9 @@ class Compiler:
             model=upstream_model,
             extra_headers=target.headers,
         )
-        secret, fault = read_secret(target.secret_key_ref, self._environment)
+        secret, fault = Secret(""), ""
+        if target.secret_key_ref is not None:
+            secret, fault = read_secret(target.secret_key_ref, self._environment)
         pool = gateway.connection_pool.settings()
         if target.max_concurrency is not None:
             # HTTP/1.1 carries one request per connection, so the bound on one is the bound on the other.
@@ -193,7 +194,7 @@ class Compiler:
             breaker=Breaker(fallback.circuit_breaker),
             weight=target.weight,
             own_fields=frozenset(name for name, _ in upstream.headers),
-            fault=fault,
+            fault=fault or None,
         )
         self._give_metrics(compiled)
         return compiled
@@ -206,22 +207,6 @@ class Compiler:
         target.tokens_in = self._metrics.counter(metrics.LLM_TOKENS, direction="input", **labels)
         target.tokens_out = self._metrics.counter(metrics.LLM_TOKENS, direction="output", **labels)
         target.retries = self._metrics.counter(metrics.UPSTREAM_RETRIES, target=target.id)
-
-
-def read_secret(reference: schema.SecretRef | None, environment: Mapping[str, str]) -> tuple[Secret, str | None]:
-    """A target's secret, or an empty one with the reason why the target cannot be used."""
-    if reference is None:
-        return Secret(""), None
-    if reference.env is not None:
-        value = environment.get(reference.env, "").strip()
-        return Secret(value), None if value else f"environment variable {reference.env} is not set"
-    if reference.file is not None:
-        try:
-            value = Path(reference.file).read_text().strip()
-        except OSError as error:
-            return Secret(""), f"secret file {reference.file} cannot be read ({error.strerror})"
-        return Secret(value), None if value else f"secret file {reference.file} is empty"
-    return Secret(""), f"secret {reference.store} is not in the store"
 
 
 def _lanes(provider: Provider, upstream: Upstream, secret: Secret) -> dict[Operation, Lane]:

@@ -13,6 +13,8 @@ from pathlib import Path
 import click
 
 from gateway import metrics
+from gateway.commands.output import warn
+from gateway.config.lint import lint
 from gateway.config.load import LoadedConfiguration, load
 from gateway.config.problems import ConfigurationInvalid
 from gateway.config.schema import AuthMode
@@ -30,9 +32,14 @@ from gateway.supervisor import (
 from gateway.types import FailMode
 
 
-@click.group()
+@click.group("gateway")
 def group() -> None:
-    """Run the gateway."""
+    """Run the gateway.
+
+    \b
+    Examples:
+      kt gateway run --policy-config ./policy-config.yaml --port 41002
+    """
 
 
 @group.command()
@@ -76,6 +83,8 @@ def run(
     except ConfigurationInvalid as error:
         click.echo(str(error), err=True)
         sys.exit(2)
+    for problem in lint(loaded, os.environ):
+        warn(str(problem))
     settings = loaded[0].configuration.gateway
     host, number = _address(listen or settings.listen)
     if port is not None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.config.load import LoadedConfiguration
 from gateway.config.problems import Problem, in_order
 from gateway.config.schema import SecretRef
+from gateway.secrets import read_secret
 
 NOT_IN_FORCE: Final[Mapping[str, str]] = {
     "gateway.admin_listen": "operator paths are served on `gateway.listen`",
@@ -48,22 +48,7 @@ def lint(loaded: Sequence[LoadedConfiguration], environ: Mapping[str, str]) -> l
 
 def missing_secret(reference: SecretRef, environ: Mapping[str, str]) -> str:
     """Why a secret cannot be had or used, in words, or an empty string. What is in the store is not known here."""
-    if reference.env is not None:
-        place, value = f"the environment variable `{reference.env}`", environ.get(reference.env)
-        if value is None:
-            return f"{place} is not set"
-    elif reference.file is not None:
-        place = f"the file `{reference.file}`"
-        try:
-            value = Path(reference.file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            return f"{place} cannot be read: {getattr(error, 'strerror', '') or error}"
-    else:
-        return ""
-    if not (secret := value.strip()):
-        return f"{place} is empty"
-    # It goes into a header field: a line break in it would be a header of somebody else's making.
-    return "" if secret.isascii() and secret.isprintable() else f"{place} holds more than one line of plain ASCII"
+    return "" if reference.store is not None else read_secret(reference, environ)[1]
 
 
 def _not_in_force(one: LoadedConfiguration) -> Iterator[Problem]:
