@@ -56,8 +56,8 @@ class Limits:
         """Charge one request and its tokens to the key, or refuse it. `now` is Unix time in seconds.
 
         `estimated_tokens` is what the request will use at most as far as can be told: prompt and `max_tokens`. None
-        for a key without limits. Raises RateLimited, and then nothing is charged. 0.8 µs with one worker, 0.3 more
-        for each other one.
+        for a key without limits. Raises RateLimited, and then nothing is charged. 0.75 µs with one worker, 0.6
+        more for each other one.
         """
         if key.requests_per_minute is None and key.tokens_per_minute is None and key.max_concurrency is None:
             return None
@@ -156,7 +156,7 @@ class Hold:
         return f"<Hold of {self._row.key.id}: {self.estimate} tokens, {state}>"
 
     def settle(self, actual_tokens: int, now: float) -> None:
-        """Book what was really used.
+        """Book what was really used. 0.3 µs.
 
         Tokens that were reserved in vain are given back to the second in which they were charged; tokens that nobody
         had reserved count from now on.

@@ -14,10 +14,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import copy
+import io
 import logging
 import logging.handlers
+import os
 import queue
 import re
+import select
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -29,6 +32,7 @@ import orjson
 from gateway.secrets import MASK, Secret
 
 Format = Literal["json", "text"]
+_Lines = queue.Queue["logging.LogRecord | None"]
 
 MAX_TEXT = 4096
 """Characters of one text."""
@@ -87,7 +91,10 @@ def clean(value: object, depth: int = 0) -> object:
         return {_text(_name(name)): _field(name, item, depth + 1) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_item(item, depth + 1) for item in value]
-    return _text(repr(value))
+    try:
+        return _text(repr(value))
+    except Exception:
+        return f"<{type(value).__name__} that cannot be printed>"
 
 
 def _name(name: object) -> str:
@@ -153,7 +160,7 @@ def _shown(value: object) -> str:
     """A value beside its name: quoted where it could be taken for something else."""
     if isinstance(value, str) and re.fullmatch(r"[^\s\"'=\x00-\x1f\x7f-\x9f]+", value):
         return value
-    return orjson.dumps(value).decode()
+    return _one_line(orjson.dumps(value).decode())
 
 
 def _one_line(text: str) -> str:
@@ -163,7 +170,7 @@ def _one_line(text: str) -> str:
 class _Enqueue(logging.handlers.QueueHandler):
     """Hands lines to the writing thread; never waits."""
 
-    def __init__(self, lines: queue.Queue[logging.LogRecord | None], on_drop: Callable[[], object]) -> None:
+    def __init__(self, lines: _Lines, on_drop: Callable[[], object]) -> None:
         super().__init__(lines)
         self.dropped = 0
         self._on_drop = on_drop
@@ -171,7 +178,11 @@ class _Enqueue(logging.handlers.QueueHandler):
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Fix what may change or must not be kept alive by the queue: the arguments, and an exception's frames."""
         record = copy.copy(record)
-        record.msg, record.args = record.getMessage(), None
+        try:
+            record.msg = record.getMessage()
+        except Exception:
+            record.msg = f"{record.msg} (with arguments that do not fit)"
+        record.args = None
         if record.exc_info:
             record.exc_text = record.exc_text or logging.Formatter().formatException(record.exc_info)
             record.exc_info = None
@@ -189,34 +200,15 @@ class _Enqueue(logging.handlers.QueueHandler):
             self._on_drop()
 
 
-class _Write(logging.StreamHandler[TextIO]):
-    """Writes lines, and says when some are missing. A stream that is gone is no reason to stop serving."""
-
-    def __init__(self, stream: TextIO, enqueue: _Enqueue) -> None:
-        super().__init__(stream)
-        self._enqueue = enqueue
-        self._told = 0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line, after a line about those that were dropped before it."""
-        missing = self._enqueue.dropped - self._told
-        if missing:
-            self._told += missing
-            fields = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "lines": missing}
-            super().emit(logging.makeLogRecord({"msg": "log lines dropped", **fields}))
-        super().emit(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Nobody is left to be told."""
-
-
 class Logs:
     """The logging of this process while it is configured."""
 
-    def __init__(self, enqueue: _Enqueue, write: _Write, lines: queue.Queue[logging.LogRecord | None]) -> None:
+    def __init__(self, enqueue: _Enqueue, lines: _Lines, formatter: logging.Formatter, stream: TextIO) -> None:
         self._enqueue = enqueue
-        self._write = write
         self._lines = lines
+        self._formatter = formatter
+        self._stream = stream
+        self._told = 0
         self._writer = threading.Thread(target=self._run, name="logs", daemon=True)
         self._writer.start()
 
@@ -228,6 +220,7 @@ class Logs:
     def close(self) -> None:
         """Write what is queued, for at most two seconds, and stop. Idempotent; called when the interpreter ends."""
         atexit.unregister(self.close)
+        logging.captureWarnings(False)
         logging.getLogger().removeHandler(self._enqueue)
         with contextlib.suppress(queue.Full):
             self._lines.put(None, timeout=_CLOSE_SECONDS / 2)
@@ -235,7 +228,38 @@ class Logs:
 
     def _run(self) -> None:
         while (record := self._lines.get()) is not None:
-            self._write.handle(record)
+            missing = self._enqueue.dropped - self._told
+            if missing:
+                self._told += missing
+                self._write(_dropped(missing))
+            self._write(record)
+
+    def _write(self, record: logging.LogRecord) -> None:
+        # A stream that is gone is no reason to stop serving, and nobody is left to be told.
+        with contextlib.suppress(OSError, ValueError):
+            _put(self._stream, self._formatter.format(record) + "\n")
+
+
+def _dropped(lines: int) -> logging.LogRecord:
+    record = logging.LogRecord(__name__, logging.WARNING, "", 0, "log lines dropped", None, None)
+    record.lines = lines
+    return record
+
+
+def _put(stream: TextIO, text: str) -> None:
+    """Write to the file beneath the stream: whoever is stuck in the stream's own buffer keeps its lock, and with it
+    the interpreter from ending."""
+    try:
+        descriptor = stream.fileno()
+    except io.UnsupportedOperation:
+        stream.write(text)
+        return
+    data = memoryview(text.encode())
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:  # another program has made the shared terminal or pipe non-blocking
+            select.select((), (descriptor,), ())
 
 
 _current: Logs | None = None
@@ -257,16 +281,15 @@ def configure(
     global _current
     if _current is not None:
         _current.close()
-    lines: queue.Queue[logging.LogRecord | None] = queue.Queue(max_queue)
+    lines: _Lines = queue.Queue(max_queue)
     enqueue = _Enqueue(lines, on_drop)
-    write = _Write(stream or sys.stderr, enqueue)
-    write.setFormatter(JSONFormatter() if format == "json" else TextFormatter())
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
     root.addHandler(enqueue)
     root.setLevel(level.upper())
     logging.captureWarnings(True)
-    _current = Logs(enqueue, write, lines)
+    formatter = JSONFormatter() if format == "json" else TextFormatter()
+    _current = Logs(enqueue, lines, formatter, stream or sys.stderr)
     atexit.register(_current.close)
     return _current
