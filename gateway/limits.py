@@ -16,7 +16,7 @@ docs/limits.md explains them to users.
 from __future__ import annotations
 
 import logging
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 
 from gateway.errors import RateLimited
@@ -56,7 +56,7 @@ class Limits:
         """Charge one request and its tokens to the key, or refuse it. `now` is Unix time in seconds.
 
         `estimated_tokens` is what the request will use at most as far as can be told: prompt and `max_tokens`. None
-        for a key without limits. Raises RateLimited, and then nothing is charged. 0.75 µs with one worker, 0.6
+        for a key without limits. Raises RateLimited, and then nothing is charged. 0.75 µs with one worker, 0.4
         more for each other one.
         """
         if key.requests_per_minute is None and key.tokens_per_minute is None and key.max_concurrency is None:
@@ -68,7 +68,8 @@ class Limits:
         if second != row.second:
             second = row.advance(second)
         if row.peers:
-            requests, tokens, running = row.used()
+            requests, tokens = row.used()
+            running = row.running if row.max_running == inf else row.running_everywhere()
         else:  # Row.used by hand: the call and its tuple cost 0.1 µs
             cells = row.cells
             mark = second - WINDOW + 1 & RING_MASK
@@ -76,7 +77,7 @@ class Limits:
             tokens = row.tokens - cells[TOKEN_MARKS + mark]
             running = row.running
         if requests >= row.rpm or tokens + (estimated_tokens or 1) > row.tpm or running >= row.max_running:
-            raise _refusal(row, estimated_tokens or 1, now)
+            raise _refusal(row, estimated_tokens or 1, requests, tokens, running, now)
         row.begin(estimated_tokens)
         return Hold(row, second, estimated_tokens, requests, tokens, now)
 
@@ -219,9 +220,8 @@ def _duration(seconds: float) -> bytes:
     return f"{f'{minutes}m' if minutes else ''}{rest / 1000:g}s".encode()
 
 
-def _refusal(row: Row, needed: int, now: float) -> RateLimited:
+def _refusal(row: Row, needed: int, requests: float, tokens: float, running: float, now: float) -> RateLimited:
     """The error that says which limit is reached, by how much, and when to try again."""
-    requests, tokens, running = row.used()
     key = row.key
     rpm, tpm = key.requests_per_minute, key.tokens_per_minute
     headers = _headers(key, requests, row.request_wait(requests, now), tokens, row.token_wait(tokens, now))

@@ -75,8 +75,8 @@ class Row:
         self.take_limits(key)
 
     def __repr__(self) -> str:
-        requests, tokens, running = self.used()
-        used = f"{requests:.0f} requests, {tokens:.0f} tokens, {running:.0f} running"
+        requests, tokens = self.used()
+        used = f"{requests:.0f} requests, {tokens:.0f} tokens, {self.running_everywhere():.0f} running"
         return f"<Row of {self.key.id} at {self.second}: {used}>"
 
     def take_limits(self, key: GatewayKey) -> None:
@@ -148,25 +148,33 @@ class Row:
             cells[marks + (mark & RING_MASK)] -= amount
         return total - amount
 
-    def used_alone(self) -> tuple[float, float, float]:
-        """Requests and tokens in the window, and requests running, by this worker."""
-        cells = self.cells
-        begin = (self.second - WINDOW + 1) & RING_MASK
-        return self.requests - cells[REQUEST_MARKS + begin], self.tokens - cells[TOKEN_MARKS + begin], self.running
-
-    def used(self) -> tuple[float, float, float]:
-        """Requests and tokens in the window, and requests running, by all workers."""
-        requests, tokens, running = self.used_alone()
-        for cells, run in self.peers:
+    def used(self) -> tuple[float, float]:
+        """Requests and tokens in the window, by all workers."""
+        cells, second = self.cells, self.second
+        begin = second - WINDOW + 1
+        mark = begin & RING_MASK
+        requests = self.requests - cells[REQUEST_MARKS + mark]
+        tokens = self.tokens - cells[TOKEN_MARKS + mark]
+        for cells, _ in self.peers:
             if cells[_OWNER] != self.owner:
                 continue
-            if cells[_RUN] == run[0]:
-                running += cells[_RUNNING]
-            begin = _window_begin(int(cells[_SECOND]), self.second)
-            if begin is not None:
-                requests += cells[_REQUESTS] - cells[REQUEST_MARKS + (begin & RING_MASK)]
-                tokens += cells[_TOKENS] - cells[TOKEN_MARKS + (begin & RING_MASK)]
-        return requests, tokens, running
+            latest, at = cells[_SECOND], mark
+            if not begin <= latest <= second + _SLACK:
+                # A ring that is ahead belongs to a worker that has not yet seen the clock go back. Up to a window
+                # ahead, its own last window counts; beyond, it is of a time that will not come, and is left out.
+                if not second < latest <= second + WINDOW:
+                    continue
+                at = int(latest) - WINDOW + 1 & RING_MASK
+            requests += cells[_REQUESTS] - cells[REQUEST_MARKS + at]
+            tokens += cells[_TOKENS] - cells[TOKEN_MARKS + at]
+        return requests, tokens
+
+    def running_everywhere(self) -> float:
+        """Requests that run at the same time, by all workers that live."""
+        owner = self.owner
+        return self.running + sum(
+            [cells[_RUNNING] for cells, run in self.peers if cells[_OWNER] == owner and cells[_RUN] == run[0]]
+        )
 
     def request_wait(self, needed: float, now: float) -> float:
         """Seconds until `needed` of the requests in the window have left it."""
@@ -221,15 +229,3 @@ class _Curve:
         if second >= self._latest or self._base == self._total:
             return self._total - self._base
         return self._cells[self._marks + (second + 1 & RING_MASK)] - self._base
-
-
-def _window_begin(latest: int, second: int) -> int | None:
-    """The first second of the window ending at `second` in a ring whose latest mark is `latest`; None: nothing in it.
-
-    A ring that is ahead belongs to a worker that has not yet seen the clock go back. Up to a window ahead, its own
-    last window counts; beyond, it is of a time that will not come, and is left out.
-    """
-    begin = second - WINDOW + 1
-    if latest < begin or latest > second + WINDOW:
-        return None
-    return begin if latest <= second + _SLACK else latest - WINDOW + 1

@@ -561,7 +561,7 @@ class AgainstAModel(RuleBasedStateMachine):
         for limits in getattr(self, "workers", ()):
             row = limits._rows.get(self.key.slot)
             if row is not None:
-                assert row.used()[2] == len(self.running)
+                assert row.running_everywhere() == len(self.running)
 
     def teardown(self) -> None:
         for running in self.running:
