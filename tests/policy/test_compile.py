@@ -179,6 +179,14 @@ def test_redactions_of_two_policies_are_merged(chain_of: Build, subject: Subject
     assert pipeline.screen(subject, FALCON).replacements == {0: "X"}
 
 
+def test_redactions_of_a_policy_that_allows_are_not_made(chain_of: Build, subject: Subject) -> None:
+    pipeline = chain_of(
+        scripted("one", saying(Verdict.REDACT, redactions=(Redaction(0, 0, 1, "X"),))),
+        scripted("two", saying(Verdict.ALLOW, redactions=(Redaction(0, 2, 8, "Y"),))),
+    )
+    assert pipeline.screen(subject, FALCON).replacements == {0: "X falcon"}
+
+
 def test_policies_with_patterns_are_asked_for_their_own_matches_only(chain_of: Build, subject: Subject) -> None:
     seen: dict[str, list[tuple[int, int]]] = {}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -232,7 +234,19 @@ def test_after_too_much_searching_the_rest_is_one(engine: scan.Engine, monkeypat
     assert len(find(engine, ["a{1,3}b"], "aaab" * 100 + "x" * MEGABYTE)) == 100
 
 
-# Threads
+# Engines and threads
+
+
+def test_without_a_wheel_of_hyperscan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hyperscan", None)
+    spec = importlib.util.find_spec("policy.scan")
+    assert spec is not None
+    assert spec.loader is not None
+    bare = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bare)
+    assert bare.DEFAULT_ENGINE is bare.re2_filter
+    assert bare.refusal("a+") is None
+    assert "look-around" in bare.refusal("(?=a)")
 
 
 def test_threads_do_not_disturb_each_other(engine: scan.Engine) -> None:
