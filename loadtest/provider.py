@@ -197,6 +197,7 @@ class Connection(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.full = False
         self._stream: Stream | None = None
+        self._delayed: asyncio.Handle | None = None
         self._keep_alive = True
         self._path = b""
         self._body: list[bytes] = []
@@ -210,6 +211,8 @@ class Connection(asyncio.Protocol):
         self.counts.connections += 1
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._delayed is not None:
+            self._delayed.cancel()
         if self._stream is not None:
             self._stream.cancel()
             self._stream = None
@@ -248,7 +251,7 @@ class Connection(asyncio.Protocol):
                 return
             answer = self.answers.completion
             if self.pace.ttft_ms:
-                self.loop.call_later(self.pace.ttft_ms / 1000, self._answer, answer)
+                self._delayed = self.loop.call_later(self.pace.ttft_ms / 1000, self._answer, answer)
                 return
         elif self._path == b"/v1/models":
             answer = self.answers.models
