@@ -51,7 +51,8 @@ class Mark(msgspec.Struct, frozen=True, tag="mark", tag_field="op"):
 
 Line = Put | Delete | Mark
 
-decode_line: Final = msgspec.json.Decoder(Line).decode
+_decoder: Final[msgspec.json.Decoder[Line]] = msgspec.json.Decoder(Line)
+decode_line: Final = _decoder.decode
 """One line after the first. Raises msgspec.DecodeError (a ValueError is no promise)."""
 
 encode_lines: Final = msgspec.json.Encoder().encode_lines

@@ -1,29 +1,41 @@
-"""The gateway keys as one worker holds them: a dictionary in memory, kept up to date from the keys log.
+"""The gateway keys as one worker holds them, and what each worker tells of itself.
+
+The keys are a dictionary in memory, kept up to date from the keys log.
 
 A request costs one look-up. A timer calls `poll` every 100 ms, which does a bounded piece of work: it reads at most
 `max_lines` new lines and applies them. A new generation is read aside, piece by piece, and swapped in whole, so that a
 request never sees half of one. If the log stops growing, or goes away, the keys stay as they are: traffic goes on.
 
-It opens one file for reading and knows nothing of stores, requests or streams.
+What a worker tells (who it is, which keys and which configuration it has in force) stands in shared memory, so that
+whoever changed a key can see when the change is in force everywhere. Nothing here knows of stores, requests or streams.
 """
 
 from __future__ import annotations
 
+import enum
 import heapq
 import logging
 import os
 from pathlib import Path
-from typing import final
+from typing import Final, NamedTuple, final
 
 import msgspec
 
 from gateway.key_log import Delete, Header, Line, Mark, Put, decode_header, decode_line
+from gateway.slots import SlotFile
 from gateway.types import GatewayKey
 
 MAX_LINES = 200
 """Lines of one poll: 0.6 ms at 2.5 µs a line with its look-ups."""
 
+MAX_WORKERS: Final = 512
+HEARTBEAT_SECONDS: Final = 5.0
+"""A worker that said nothing for longer is taken for dead; it speaks every 100 ms."""
+
 _READ = 1 << 16
+_ROW = 8
+_PID, _STATE, _KEYS, _CONFIGURATION, _HEARTBEAT = range(5)
+_VERSION_DIGITS = 12  # 48 bits: what fits into a float64
 
 log = logging.getLogger(__name__)
 
@@ -307,3 +319,114 @@ class _Reader:
         *complete, self._rest = (self._rest + data).split(b"\n")
         self._lines += complete
         return len(data) < _READ
+
+
+class WorkerState(enum.IntEnum):
+    """What a worker does."""
+
+    NONE = 0
+    STARTING = 1
+    READY = 2
+    DRAINING = 3
+    STOPPED = 4
+
+    @property
+    def serves(self) -> bool:
+        """It may have streams."""
+        return self in (WorkerState.READY, WorkerState.DRAINING)
+
+
+class WorkerStatus(NamedTuple):
+    """What a worker last told. `configuration` is the beginning of its version; `heartbeat` in Unix seconds."""
+
+    worker: int
+    pid: int
+    state: WorkerState
+    keys_revision: int
+    configuration: str
+    heartbeat: float
+
+    def is_live(self, now: float) -> bool:
+        """Whether it still runs, as far as can be told."""
+        return (
+            abs(now - self.heartbeat) < HEARTBEAT_SECONDS and self.state is not WorkerState.STOPPED and _runs(self.pid)
+        )
+
+
+@final
+class WorkerSlots:
+    """One worker's row among those of its gateway."""
+
+    __slots__ = ("_file", "_row")
+
+    def __init__(self, run_folder: Path, worker: int) -> None:
+        """Begin the row anew. Raises OSError when the file cannot be made."""
+        if not 0 <= worker < MAX_WORKERS:
+            raise ValueError(f"worker {worker}")
+        self._file = SlotFile(_slots_path(run_folder), MAX_WORKERS * _ROW)
+        self._file.reserve(0, MAX_WORKERS * _ROW)
+        self._row = worker * _ROW
+        cells = self._file.cells
+        cells[self._row + _HEARTBEAT] = 0.0
+        cells[self._row + _STATE] = WorkerState.STARTING
+        cells[self._row + _KEYS] = -1.0
+        cells[self._row + _CONFIGURATION] = -1.0
+        cells[self._row + _PID] = os.getpid()
+
+    def publish(
+        self,
+        *,
+        state: WorkerState | None = None,
+        keys_revision: int | None = None,
+        configuration: str | None = None,
+        heartbeat: float | None = None,
+    ) -> None:
+        """Tell what has changed. `configuration` is a version in hexadecimal; `heartbeat` is the time now."""
+        cells, row = self._file.cells, self._row
+        if keys_revision is not None:
+            cells[row + _KEYS] = keys_revision
+        if configuration is not None:
+            cells[row + _CONFIGURATION] = int(configuration[:_VERSION_DIGITS], 16)
+        if state is not None:
+            cells[row + _STATE] = state
+        if heartbeat is not None:
+            cells[row + _HEARTBEAT] = heartbeat
+
+    def close(self) -> None:
+        """Unmap; what was told stays. Idempotent."""
+        self._file.close()
+
+    @staticmethod
+    def read(run_folder: Path) -> list[WorkerStatus]:
+        """What all workers of a run folder have told, dead or alive; empty when there never was one."""
+        path = _slots_path(run_folder)
+        if not path.exists():
+            return []
+        file = SlotFile(path, MAX_WORKERS * _ROW)
+        try:
+            cells = list(file.cells)
+        finally:
+            file.close()
+        rows = (cells[first : first + _ROW] for first in range(0, len(cells), _ROW))
+        return [_status(worker, row) for worker, row in enumerate(rows) if row[_PID]]
+
+
+def _slots_path(run_folder: Path) -> Path:
+    return run_folder / "workers.slots"
+
+
+def _status(worker: int, row: list[float]) -> WorkerStatus:
+    version = "" if row[_CONFIGURATION] < 0 else f"{int(row[_CONFIGURATION]):0{_VERSION_DIGITS}x}"
+    return WorkerStatus(
+        worker, int(row[_PID]), WorkerState(int(row[_STATE])), int(row[_KEYS]), version, row[_HEARTBEAT]
+    )
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,95 @@
+"""Rows of the store as values: what a key is asked to be, and what is kept of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping, Select, select
+
+from gateway.control.store.schema import gateway_keys, teams
+from gateway.types import GatewayKey
+
+NO_SLOT = -1
+"""The slot of a key that is no longer good."""
+
+
+class KeyScope(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new key is for and what it may do; field by field as in GatewayKey. `None`: no such limit."""
+
+    name: str
+    configuration_id: str | None = None
+    team: str | None = None
+    owner: str | None = None
+    models: frozenset[str] | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrency: int | None = None
+    budget_usd_per_month: float | None = None
+
+
+class KeyRecord(msgspec.Struct, frozen=True):
+    """A key with what only the control plane knows of it.
+
+    `rotated_to` is the id of the key that takes its place. `last_used_at` and `request_count` are a few seconds old.
+    """
+
+    key: GatewayKey
+    revision: int
+    created_by: str | None = None
+    rotated_to: str | None = None
+    last_used_at: float | None = None
+    request_count: int = 0
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What has changed since some revision: the keys as they are now, and the ids of those that are gone.
+
+    `store_id` tells whether it is still the same store.
+    """
+
+    store_id: str
+    revision: int
+    keys: list[GatewayKey]
+    deleted: list[str]
+
+
+def select_keys() -> Select[Any]:
+    """The query whose rows `record_of` and `key_of` read."""
+    joined = gateway_keys.outerjoin(teams, gateway_keys.c.team_id == teams.c.id)
+    return select(gateway_keys, teams.c.name.label("team")).select_from(joined)
+
+
+def record_of(row: RowMapping) -> KeyRecord:
+    """A row as a record."""
+    return KeyRecord(
+        key_of(row), row["revision"], row["created_by"], row["rotated_to"], row["last_used_at"], row["request_count"]
+    )
+
+
+def key_of(row: RowMapping) -> GatewayKey:
+    """A row as the workers know it."""
+    slot, models = row["slot"], row["models"]
+    return GatewayKey(
+        id=row["id"],
+        hash=bytes(row["hash"]),
+        prefix=row["prefix"],
+        name=row["name"],
+        slot=NO_SLOT if slot is None else slot,
+        configuration_id=row["configuration_id"],
+        team=row["team"],
+        owner=row["owner"],
+        models=None if models is None else frozenset(models),
+        requests_per_minute=row["requests_per_minute"],
+        tokens_per_minute=row["tokens_per_minute"],
+        max_concurrency=row["max_concurrency"],
+        budget_usd_per_month=row["budget_usd_per_month"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+    )
+
+
+def scope_of(key: GatewayKey) -> KeyScope:
+    """What a key is for, to make another one like it."""
+    return KeyScope(**{name: getattr(key, name) for name in KeyScope.__struct_fields__})
