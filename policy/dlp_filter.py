@@ -61,8 +61,8 @@ class DlpFilterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     action: Annotated[
         Literal["block", "redact"],
         Meta(
-            description="Refuse the exchange, or replace what was found and let it go on. An answer that has "
-            "been streamed already cannot be redacted any more: there `redact` acts as `block`."
+            description="Refuse the exchange, or replace what was found and let it go on. Answers are not redacted: "
+            "in the output phase `redact` acts as `block`."
         ),
     ] = "block"
     replacement: Annotated[
