@@ -8,6 +8,7 @@ A line is `{"seq":n,"hash":"<hex>","record":{...}}`. Its hash is SHA-256 over th
 from __future__ import annotations
 
 import re
+from binascii import hexlify
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import NamedTuple
@@ -46,23 +47,25 @@ class Chain(NamedTuple):
 
     def extend(self, records: Iterable[bytes]) -> tuple[Chain, bytes]:
         """The chain after these records, and the lines to write. Until they are written, keep the old value."""
-        # 1.3 µs a record of 330 bytes, 0.75 of them SHA-256 (OpenSSL takes 0.5 to begin).
+        # 1.1 µs a record of 380 bytes: 0.55 SHA-256 (asked for one digest; a second one costs 0.35), 0.25 the line.
         sequence, previous = self
         lines: list[bytes] = []
         for record in records:
-            digest = sha256(b"%b%b%b" % (previous, sequence.to_bytes(8, "big"), record))
-            lines.append(b'{"seq":%d,"hash":"%b","record":%b}\n' % (sequence, digest.hexdigest().encode(), record))
-            previous = digest.digest()
+            previous = _digest(previous, sequence, record)
+            lines.append(b'{"seq":%d,"hash":"%b","record":%b}\n' % (sequence, hexlify(previous), record))
             sequence += 1
         return Chain(sequence, previous), b"".join(lines)
 
     def step(self, line: bytes) -> tuple[Chain, bytes]:
         """The chain after one line (without its line feed), and the line's record. Raises Malformed or Unlinked."""
         link = parse(line)
-        expected = sha256(b"%b%b%b" % (self.hash, self.sequence.to_bytes(8, "big"), link.record)).digest()
-        if link.sequence != self.sequence or link.hash != expected:
+        if link.sequence != self.sequence or link.hash != _digest(self.hash, self.sequence, link.record):
             raise Unlinked(link)
         return Chain(link.sequence + 1, link.hash), link.record
+
+
+def _digest(previous: bytes, sequence: int, record: bytes) -> bytes:
+    return sha256(previous + sequence.to_bytes(8, "big") + record).digest()
 
 
 def parse(line: bytes) -> Link:

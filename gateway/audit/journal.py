@@ -169,7 +169,7 @@ class Journal:
 
     def _make_room(self, size: int, last: bool) -> int:
         """The position where a frame of this size can go. Looks at the consumer's progress, which `append` does not."""
-        if self._fd < 0:
+        if self.closed:
             raise AuditUnavailable("The audit log is closed.")
         free_until = self._mark.tail + self._capacity
         self._limit = free_until - self._capacity // 8
@@ -186,7 +186,13 @@ class Journal:
     def drop(self) -> None:
         """Count a record that found no room. Event loop only."""
         self._dropped += 1
-        self._words[_DROPPED] = self._dropped
+        if not self.closed:
+            self._words[_DROPPED] = self._dropped
+
+    @property
+    def closed(self) -> bool:
+        """`close` was called."""
+        return self._fd < 0
 
     @property
     def dropped(self) -> int:
@@ -253,7 +259,9 @@ class Journal:
         return turn, mark
 
     def close(self, *, remove: bool = False) -> None:
-        """Let the file go, and delete it where everything in it has been taken."""
+        """Let the file go, and delete it where everything in it has been taken. Further calls do nothing."""
+        if self.closed:
+            return
         if remove:
             self.path.unlink(missing_ok=True)
         self._words.release()

@@ -9,15 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
+
+from gateway.audit.chain import Malformed
 
 MANIFEST = "manifest.jsonl"
 FORMAT_VERSION = 1
 """Version of the line format and of these records; it stands in the manifest and in every segment's header."""
 
 SECONDS_PER_DAY = 86_400
+
+T = TypeVar("T")
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+"""A SHA-256 in hexadecimal."""
 
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)-([0-9a-f]{16})-(\d{6,})\.jsonl")
 
@@ -46,7 +52,7 @@ class Header(msgspec.Struct, frozen=True, tag="segment", tag_field="kind"):
     version: int
     segment: str
     at: int
-    previous: str
+    previous: Digest
     journal: str
     in_flight: Sequence[str]
 
@@ -71,7 +77,7 @@ class Opened(msgspec.Struct, frozen=True, tag="opened", tag_field="kind"):
     segment: str
     at: int
     sequence: int
-    previous: str
+    previous: Digest
 
 
 class Sealed(msgspec.Struct, frozen=True, tag="sealed", tag_field="kind"):
@@ -80,7 +86,7 @@ class Sealed(msgspec.Struct, frozen=True, tag="sealed", tag_field="kind"):
     segment: str
     at: int
     sequence: int
-    root: str
+    root: Digest
     records: int
 
 
@@ -98,23 +104,25 @@ SEAL_PREFIX = b'{"kind":"seal",'
 
 encode = msgspec.json.Encoder().encode
 _header_decoder = msgspec.json.Decoder(Header)
-_seal_decoder = msgspec.json.Decoder(Seal)
 _entry_decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 
 
 def decode_header(record: bytes) -> Header:
-    """A segment's first record. Raises msgspec.DecodeError (ValidationError too) where it is something else."""
-    return _header_decoder.decode(record)
-
-
-def decode_seal(record: bytes) -> Seal:
-    """A segment's last record. Raises msgspec.DecodeError where it is something else."""
-    return _seal_decoder.decode(record)
+    """A segment's first record. Raises Malformed where it is something else."""
+    return decode(_header_decoder, record)
 
 
 def decode_entry(record: bytes) -> Entry:
-    """One entry of the manifest. Raises msgspec.DecodeError for anything else."""
-    return _entry_decoder.decode(record)
+    """One entry of the manifest. Raises Malformed for anything else."""
+    return decode(_entry_decoder, record)
+
+
+def decode(decoder: msgspec.json.Decoder[T], record: bytes) -> T:
+    """What a decoder makes of a record. Raises Malformed, whatever it is that the decoder does not like."""
+    try:
+        return decoder.decode(record)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(str(error)) from None
 
 
 class SegmentState(msgspec.Struct):

@@ -16,8 +16,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import final
 
-import msgspec
-
 from gateway.audit.chain import Chain, Malformed, parse
 from gateway.audit.layout import FORMAT_VERSION, MANIFEST, Entry, Founded, decode_entry, encode
 
@@ -79,7 +77,7 @@ class ManifestFile:
         for line in self.read().split(b"\n"):
             try:
                 yield decode_entry(parse(line).record)
-            except (Malformed, msgspec.DecodeError):
+            except Malformed:
                 continue
 
     def append(self, *entries: Entry) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.audit.chain import Malformed, parse
-from gateway.audit.layout import Header, Seal, SegmentName, microseconds
+from gateway.audit.layout import Header, Seal, SegmentName, decode, microseconds
 from gateway.audit.record import Finish, Gap, Start
 from gateway.audit.segments import names_in
 
@@ -72,8 +72,8 @@ class Joiner:
     def feed(self, line: bytes) -> Row | None:
         """Take one line without its line feed; returns the row that it completes."""
         try:
-            record = _decoder.decode(parse(line).record)
-        except (Malformed, msgspec.DecodeError):
+            record = decode(_decoder, parse(line).record)
+        except Malformed:
             self.unreadable += 1
             return None
         match record:

@@ -112,7 +112,7 @@ def start_record(
     `at` is in Unix microseconds, `client` the peer's address, `decisions` those of the input phase. `attributes` are
     the operator's own labels, left out where there are none.
     """
-    # 0.85 µs with one decision, 0.35 of them for the decision's own six fields.
+    # 0.6 µs, and 0.45 more for each decision.
     return _encode(
         Start(id, at, key, team, configuration, policy_version, operation, model, client, decisions, attributes)
     )
@@ -170,16 +170,18 @@ def gap_record(at: int, reason: GapReason, records: int | None) -> bytes:
     return _encode(Gap(at, reason, records))
 
 
+_START = b'{"kind":"start","id":"'
+_FINISH = b'{"kind":"finish","id":"'
+_END = b'","at":'
+_START_LENGTH, _FINISH_LENGTH = len(_START), len(_FINISH)
+
+
 class InFlight:
     """The exchanges of which a start was recorded and no finish yet.
 
-    It reads ids straight from the encoded records (0.2 µs; decoding costs 1.1), which is safe because the first two
+    It reads ids straight from the encoded records, for half of what decoding costs. That is safe because the first two
     fields of both kinds are fixed and a quote inside an id is always escaped.
     """
-
-    _START = b'{"kind":"start","id":"'
-    _FINISH = b'{"kind":"finish","id":"'
-    _END = b'","at":'
 
     def __init__(self, ids: Sequence[str] = ()) -> None:
         self._open: dict[bytes, int] = {}
@@ -188,21 +190,19 @@ class InFlight:
 
     def note(self, record: bytes) -> None:
         """Take a record into account. Records of other kinds say nothing here."""
-        if record.startswith(self._START):
-            self._enter(record[len(self._START) : record.index(self._END)])
-        elif record.startswith(self._FINISH):
-            self._leave(record[len(self._FINISH) : record.index(self._END)])
+        if record.startswith(_START):
+            self._enter(record[_START_LENGTH : record.index(_END)])
+        elif record.startswith(_FINISH):
+            self._leave(record[_FINISH_LENGTH : record.index(_END)])
 
     def _enter(self, id: bytes) -> None:
-        # Counted, since an id may be the client's own and may come twice.
+        # Counted, since nothing forbids an id to come twice.
         self._open[id] = self._open.get(id, 0) + 1
 
     def _leave(self, id: bytes) -> None:
-        count = self._open.get(id, 0)
+        count = self._open.pop(id, 0)
         if count > 1:
             self._open[id] = count - 1
-        else:
-            self._open.pop(id, None)
 
     def __len__(self) -> int:
         return sum(self._open.values())

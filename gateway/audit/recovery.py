@@ -160,7 +160,7 @@ def _journal_of(path: Path) -> Path:
     with path.open("rb") as file:
         try:
             return Path(decode_header(parse(file.readline().rstrip(b"\n")).record).journal)
-        except (Malformed, ValueError):
+        except Malformed:
             # Not readable: treated as if its journal were there, so that it is left alone.
             return path
 

@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 
 from gateway.audit.chain import Chain, Malformed, Unlinked, parse
-from gateway.audit.layout import SEAL_PREFIX, Header, decode_header
+from gateway.audit.layout import SEAL_PREFIX, Header, decode, decode_header
 from gateway.audit.record import Gap, GapReason, InFlight
 
 _EXCHANGE_PREFIXES = (b'{"kind":"start",', b'{"kind":"finish",')
@@ -58,7 +58,7 @@ def scan(path: Path, mark: int | None) -> Scan:
     try:
         with path.open("rb") as file:
             return _scan(file, mark)
-    except (Malformed, Unlinked, msgspec.DecodeError) as error:
+    except (Malformed, Unlinked) as error:
         raise SegmentDamaged(f"{path.name}: {error}") from error
 
 
@@ -93,6 +93,6 @@ def _standing(past_mark: Iterable[bytes], missing: int) -> Standing:
         if record.startswith(_EXCHANGE_PREFIXES):
             records += 1
         elif record.startswith(_GAP_PREFIX):
-            gap = _gap_decoder.decode(record)
+            gap = decode(_gap_decoder, record)
             reported += (gap.records or 0) if gap.reason is GapReason.JOURNAL_FULL else 0
     return Standing(records, reported, missing)

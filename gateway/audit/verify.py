@@ -269,7 +269,7 @@ class _Walk:
         try:
             link = parse(self._stream.readline(self._file.size).removesuffix(b"\n"))
             header = decode_header(link.record)
-        except (Malformed, msgspec.DecodeError):
+        except Malformed:
             raise _Found(1, Fault.TRUNCATED if not self._file.size else Fault.ALTERED, "no segment header") from None
         _check_header(header, self._name)
         self._stream.seek(0)
@@ -340,7 +340,7 @@ def _manifest_entries(data: bytes) -> Iterator[Entry]:
         try:
             chain, record = chain.step(line)
             entry = decode_entry(record)
-        except (Malformed, msgspec.DecodeError) as error:
+        except Malformed as error:
             raise _Found(number, Fault.ALTERED, str(error)) from None
         except Unlinked as error:
             raise _explain_manifest(number, chain, error.link, lines[number:-1]) from None

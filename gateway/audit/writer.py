@@ -158,6 +158,8 @@ class AuditLog:
         Nothing may be appended any more. Returns False when the disk did not let it be done in `timeout` seconds: then
         the journal stays, and the next recovery finishes the work.
         """
+        if self._journal.closed:
+            return not self._failing
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(timeout)

@@ -193,7 +193,7 @@ def _existing(folder: Path, *, may_come: bool = False) -> Path:
 
 def _mention(reading: Reading) -> None:
     if reading.unreadable:
-        warn(f"{reading.unreadable} lines could not be read; run `kt audit verify`")
+        warn(f"{_count(reading.unreadable, 'line')} could not be read; run `kt audit verify`")
 
 
 def _filter(key: str | None, status: str | None) -> Match:
