@@ -225,7 +225,7 @@ def _refusal(row: Row, needed: int, requests: float, tokens: float, running: flo
     key = row.key
     rpm, tpm = key.requests_per_minute, key.tokens_per_minute
     headers = _headers(key, requests, row.request_wait(requests, now), tokens, row.token_wait(tokens, now))
-    if rpm == 0 or (tpm is not None and needed > tpm):
+    if rpm == 0 or key.max_concurrency == 0 or (tpm is not None and needed > tpm):
         return _hopeless(key, needed, headers)
     waits: list[tuple[float, str]] = []
     if rpm is not None and requests >= rpm:
@@ -247,7 +247,7 @@ def _refusal(row: Row, needed: int, requests: float, tokens: float, running: flo
 
 def _hopeless(key: GatewayKey, needed: int, headers: Headers) -> RateLimited:
     """Waiting cannot help, so official SDKs are told not to: they would retry any 429."""
-    if key.requests_per_minute == 0:
+    if key.requests_per_minute == 0 or key.max_concurrency == 0:
         message = f"Gateway key {key.name!r} allows no requests."
     else:
         message = (

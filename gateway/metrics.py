@@ -34,6 +34,7 @@ MAX_SERIES = 4096
 """Series of one process; what comes later shares one overflow series per metric."""
 
 OVERFLOW = "_overflow"
+_MAX_NAMESAKES = 16
 _CELLS = 1 << 17  # 1 MiB a process: 4,096 series of 18 cells (the widest histogram) and the overflow series
 _TEXT_BYTES = 1 << 20  # 256 bytes of name and label values for each of 4,096 series
 _SPARE_TEXT = 1 << 13  # kept free for the metrics without labels, so that they always find room
@@ -196,9 +197,9 @@ AUDIT_GAPS = Metric(
     "Audit records known to be lost; the log says where. Anything but zero needs a person.",
 )
 AUDIT_BACKLOG = Metric(
-    "keeptrusts_gateway_audit_backlog_records",
+    "keeptrusts_gateway_audit_backlog_bytes",
     Kind.GAUGE,
-    "Audit records made and not yet written.",
+    "Audit records made and not yet written to the log; they wait in the journal.",
 )
 LOOP_LAG = Metric(
     "keeptrusts_gateway_loop_lag_seconds",
@@ -312,12 +313,13 @@ class Handles(dict[object, Handle], Generic[Handle]):
 class Metrics:
     """The series of this process. One per process; `worker` is its name: a worker's number, `supervisor`, `control`.
 
+    Two processes may have one name for a while, as when an old worker still drains: each counts in a file of its own.
     Handles stay good until `close`. Asking twice for the same labels gives the same series.
     """
 
     def __init__(self, run_folder: Path, worker: int | str) -> None:
-        """Raises BlockingIOError when another live process counts under the same name."""
-        self._file = SeriesFile(_path(run_folder, worker), _FINGERPRINT, cells=_CELLS, text_bytes=_TEXT_BYTES)
+        """Raises OSError when no file can be made."""
+        self._file = _open(run_folder, str(worker))
         for metric in _LABELLED:
             if _overflow_row(metric) not in self._file.rows:
                 self._file.add(*_overflow_row(metric), metric.width)
@@ -397,8 +399,15 @@ def _values(names: tuple[str, ...], key: object) -> dict[str, object]:
     return dict(zip(names, values, strict=True))
 
 
-def _path(run_folder: Path, worker: int | str) -> Path:
-    return run_folder / f"metrics-{worker}.slots"
+def _open(run_folder: Path, worker: str) -> SeriesFile:
+    """The first file of this name that no live process writes."""
+    for again in range(_MAX_NAMESAKES):
+        path = run_folder / f"metrics-{worker}{f'~{again}' if again else ''}.slots"
+        try:
+            return SeriesFile(path, _FINGERPRINT, cells=_CELLS, text_bytes=_TEXT_BYTES)
+        except BlockingIOError:
+            continue
+    raise BlockingIOError(f"{_MAX_NAMESAKES} processes count as {worker!r} in {run_folder}")
 
 
 def discard(run_folder: Path) -> None:
@@ -445,7 +454,7 @@ _Merged = dict[str, dict[tuple[str, ...], list[float]]]
 def _merge(run_folder: Path) -> _Merged:
     merged: _Merged = {}
     for path in sorted(run_folder.glob("metrics-*.slots")):
-        worker = path.stem.removeprefix("metrics-")
+        worker = path.stem.removeprefix("metrics-").partition("~")[0]
         try:
             rows = read_series(path, _FINGERPRINT, cells=_CELLS)
         except FileNotFoundError:  # begun anew between the listing and here

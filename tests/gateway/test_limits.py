@@ -227,7 +227,11 @@ def test_without_a_settlement_the_estimate_stands(limits: Limits) -> None:
 
 @pytest.mark.parametrize(
     ("hopeless", "tokens", "words"),
-    [(key(tpm=1000), 1001, "needs 1001 tokens, and the key allows 1000"), (key(rpm=0), 0, "allows no requests")],
+    [
+        (key(tpm=1000), 1001, "needs 1001 tokens, and the key allows 1000"),
+        (key(rpm=0), 0, "allows no requests"),
+        (key(concurrency=0), 0, "allows no requests"),
+    ],
 )
 def test_what_no_waiting_can_help_must_not_be_retried(
     limits: Limits, hopeless: GatewayKey, tokens: int, words: str

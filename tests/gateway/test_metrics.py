@@ -84,7 +84,7 @@ def test_counters_gauges_and_histograms_are_rendered(tmp_path: Path, counting: m
         duration.observe(value)
     found = samples(tmp_path)
     assert found["keeptrusts_gateway_requests_total", "gpt-4o", "openai", "200"] == 3
-    assert found["keeptrusts_gateway_audit_backlog_records",] == 5
+    assert found["keeptrusts_gateway_audit_backlog_bytes",] == 5
     name = "keeptrusts_gateway_request_duration_seconds"
     assert found[f"{name}_bucket", "0.005", "openai"] == 1, "a bound belongs to its bucket"
     assert found[f"{name}_bucket", "0.01", "openai"] == 2
@@ -322,10 +322,28 @@ def test_a_reader_beside_writers_sees_whole_numbers_that_only_grow(tmp_path: Pat
         process.communicate()
 
 
-def test_what_a_killed_worker_counted_stays_and_its_place_is_free(tmp_path: Path) -> None:
-    process = spawn(tmp_path, 0, 1000)
+def test_namesakes_count_apart_and_are_told_together(tmp_path: Path) -> None:
+    draining, new = m.Metrics(tmp_path, 0), m.Metrics(tmp_path, 0)
+    for number, counting in enumerate((draining, new), 1):
+        counting.counter(m.INTERNAL_ERRORS).inc(number)
+        counting.gauge(m.OPEN_CONNECTIONS).set(number)
+    found = samples(tmp_path)
+    assert found[m.INTERNAL_ERRORS.name,] == 3
+    assert found[m.OPEN_CONNECTIONS.name, "0"] == 3
+    draining.close()
+    assert samples(tmp_path)[m.OPEN_CONNECTIONS.name, "0"] == 2
+
+
+def test_namesakes_have_an_end(tmp_path: Path) -> None:
+    living = [m.Metrics(tmp_path, 0) for _ in range(m._MAX_NAMESAKES)]
     with pytest.raises(BlockingIOError):
         m.Metrics(tmp_path, 0)
+    for metrics in living:
+        metrics.close()
+
+
+def test_what_a_killed_worker_counted_stays_and_its_place_is_free(tmp_path: Path) -> None:
+    process = spawn(tmp_path, 0, 1000)
     go_on(process)
     assert process.stdout is not None
     assert process.stdout.readline() == "done\n"
@@ -333,6 +351,7 @@ def test_what_a_killed_worker_counted_stays_and_its_place_is_free(tmp_path: Path
     process.wait()
     process.communicate()
     again = m.Metrics(tmp_path, 0)
+    assert len(list(tmp_path.iterdir())) == 1
     found = samples(tmp_path)
     assert found[m.REQUESTS.name, "m", "p", "200"] == 1000
     assert found[m.OPEN_CONNECTIONS.name, "0"] == 0
