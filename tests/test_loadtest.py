@@ -106,8 +106,9 @@ class TestProvider:
             assert seen["streams_cancelled"] == 1
 
     def test_a_reader_that_does_not_read_stops_the_stream(self, tmp_path: Path) -> None:
-        """With no gap the provider is as fast as its reader, and no faster: its memory stays small."""
-        with stack.provider(tmp_path, chunks=200_000, chunk_bytes=1000) as server:
+        """With no gap the provider is as fast as its reader, and no faster: it keeps next to nothing in memory."""
+        with stack.provider(tmp_path, chunks=800, chunk_bytes=50_000) as server:
+            before = cpu.resident_bytes(server.pid)
             body = stack.prompt(1024, stream=True)
             with (
                 httpx.Client() as web,
@@ -116,9 +117,8 @@ class TestProvider:
                 parts = answer.iter_bytes()
                 next(parts)
                 assert stats(server)["streams_open"] == 1
-                total = sum(map(len, parts))
-            assert total > 200_000 * 1000
-            assert cpu.resident_bytes(server.pid) < 100 * 1024 * 1024
+                assert cpu.resident_bytes(server.pid) - before < 10 * 1024 * 1024
+                assert sum(map(len, parts)) > 800 * 50_000 - 50_000
 
     def test_workers_share_the_port(self, tmp_path: Path) -> None:
         with stack.provider(tmp_path, workers=2) as server:
@@ -275,13 +275,13 @@ class Slow:
 
 class TestCpu:
     def test_a_process_that_works_is_seen_to(self) -> None:
-        spin = "n = 0\nwhile n < 3_000_000: n += 1\nprint(flush=True)\ninput()"
+        spin = "n = 0\nwhile n < 1_000_000: n += 1\nprint(flush=True)\ninput()"
         with subprocess.Popen([sys.executable, "-c", spin], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             process.stdout.readline()
             used = cpu.usage(process.pid)
             process.communicate(b"\n")
-        assert used.main > 10_000_000
+        assert used.main > 1_000_000
         assert used.threads >= used.main
 
     def test_a_family_has_its_grandchildren(self) -> None:
