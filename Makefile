@@ -38,10 +38,10 @@ run: $(RUNTIME) ## Start the gateway on PORT (41002) with CONFIG (examples/polic
 	$(BIN)/kt gateway run --policy-config $(CONFIG) --port $(PORT)
 
 test: $(DEV) node-sdk ## Run the whole test suite but the container image
-	$(BIN)/pytest -n 2 -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
 
 test-image: $(DEV) ## Build the container image and try it (root, debootstrap and buildah needed; minutes)
-	$(BIN)/pytest -m slow tests/test_image.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow tests/test_image.py $(PYTEST_ARGS)
 
 lint: $(DEV) ## Check style and formatting
 	$(BIN)/ruff check .
