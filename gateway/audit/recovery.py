@@ -60,8 +60,8 @@ def recover(run_folder: Path, folder: Path, *, clock: Callable[[], float] = time
             logger.error("%s; it is left as it is", error)
             continue
         _finish_journal(journal, folder, clock, done)
-    for name in _abandoned(folder):
-        _finish_without_journal(name, folder, clock, done)
+    for name, lost in _abandoned(folder):
+        _finish_without_journal(name, lost, folder, clock, done)
     return done
 
 
@@ -69,11 +69,13 @@ def _finish_journal(journal: Journal, folder: Path, clock: Callable[[], float], 
     finished = False
     try:
         try:
-            series, standing = SegmentedChain.resume(folder, journal.writer, journal.mark.sequence, clock())
+            series, standing = SegmentedChain.resume(
+                folder, journal.writer, journal.mark.sequence, clock(), journal=str(journal.path.absolute())
+            )
         except SegmentDamaged as error:
             # Nothing is added to evidence. The records go into a chain of their own.
             logger.error("cannot carry on the audit log of writer %s: %s", journal.writer, error)
-            series, standing = SegmentedChain(folder, new_writer_id(), journal=str(journal.path)), Standing()
+            series, standing = SegmentedChain(folder, new_writer_id(), journal=str(journal.path.absolute())), Standing()
         except SegmentBusy:
             return
         try:
@@ -136,11 +138,13 @@ def conclude(series: SegmentedChain, now: float) -> int:
     return len(owed)
 
 
-def _abandoned(folder: Path) -> Iterator[SegmentName]:
-    """Each writer's last segment, where it is unsealed and nothing waits for it in a journal any more."""
+def _abandoned(folder: Path) -> Iterator[tuple[SegmentName, Path]]:
+    """Each writer's last segment, where it is unsealed and its journal, which is named too, is not there any more."""
     for name, state in _last_segments(folder).items():
-        if state.sealed is None and not _journal_of(folder / str(name)).exists():
-            yield name
+        if state.sealed is None:
+            journal = _journal_of(folder / str(name))
+            if journal is not None and not journal.exists():
+                yield name, journal
 
 
 def _last_segments(folder: Path) -> dict[SegmentName, SegmentState]:
@@ -156,18 +160,20 @@ def _last_segments(folder: Path) -> dict[SegmentName, SegmentState]:
     return dict(last.values())
 
 
-def _journal_of(path: Path) -> Path:
+def _journal_of(path: Path) -> Path | None:
+    """Where the records of a segment's writer were waiting; None where its header cannot be read."""
     with path.open("rb") as file:
         try:
             return Path(decode_header(parse(file.readline().rstrip(b"\n")).record).journal)
         except Malformed:
-            # Not readable: treated as if its journal were there, so that it is left alone.
-            return path
+            return None
 
 
-def _finish_without_journal(name: SegmentName, folder: Path, clock: Callable[[], float], done: Recovered) -> None:
+def _finish_without_journal(
+    name: SegmentName, lost: Path, folder: Path, clock: Callable[[], float], done: Recovered
+) -> None:
     try:
-        series, _ = SegmentedChain.resume(folder, name.writer, None, clock())
+        series, _ = SegmentedChain.resume(folder, name.writer, None, clock(), journal=str(lost))
     except SegmentBusy:
         return
     except SegmentDamaged as error:

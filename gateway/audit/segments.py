@@ -119,11 +119,11 @@ class Segment:
 class SegmentedChain:
     """One writer's chain, in segments. One thread at a time.
 
-    Every method that writes raises OSError when the disk refuses, has then changed nothing that counts, and may be
-    called again.
+    `journal` is the absolute path of the file where the writer's records wait; it goes into the headers. Every method
+    that writes raises OSError when the disk refuses, has then changed nothing that counts, and may be called again.
     """
 
-    def __init__(self, folder: Path, writer: str, *, journal: str = "", segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(self, folder: Path, writer: str, *, journal: str, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.folder = folder
         self.writer = writer
         self.chain = Chain()
@@ -210,7 +210,7 @@ class SegmentedChain:
 
     @classmethod
     def resume(
-        cls, folder: Path, writer: str, mark: int | None, now: float, *, journal: str = ""
+        cls, folder: Path, writer: str, mark: int | None, now: float, *, journal: str
     ) -> tuple[SegmentedChain, Standing]:
         """The chain of a writer that has ended, to be carried on where it stopped.
 

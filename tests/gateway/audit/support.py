@@ -16,6 +16,8 @@ NOON = 1_780_315_200.0
 """2026-06-01T12:00:00Z."""
 DAY = 86_400.0
 WRITER = "0123456789abcdef"
+JOURNAL = "/nowhere/audit-0.journal"
+"""Where nobody's records wait."""
 
 
 def start(id: str, at: int = 1_780_315_200_000_000) -> bytes:
@@ -49,7 +51,7 @@ def ids(folder: Path, kind: str) -> list[str]:
 
 def sealed_log(folder: Path, writer: str, count: int, segment_bytes: int = 4096, now: float = NOON) -> None:
     """A finished log of so many exchanges by one writer, in as many segments as that takes."""
-    series = SegmentedChain(folder, writer, journal="/nowhere/audit-0.journal", segment_bytes=segment_bytes)
+    series = SegmentedChain(folder, writer, journal=JOURNAL, segment_bytes=segment_bytes)
     todo = exchanges(f"{writer[:4]}-{number}" for number in range(count))
     for at in range(0, len(todo), 5):
         series.write(todo[at : at + 5], now)

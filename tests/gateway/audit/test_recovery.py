@@ -20,7 +20,7 @@ from gateway.audit.recovery import Recovered, recover
 from gateway.audit.segments import SegmentedChain
 from gateway.audit.verify import verify
 from gateway.audit.writer import AuditLog
-from tests.gateway.audit.support import NOON, WRITER, exchanges, finish, ids, records, segments, start
+from tests.gateway.audit.support import DAY, NOON, WRITER, exchanges, finish, ids, records, segments, start
 
 ROOT = Path(__file__).parents[3]
 
@@ -205,6 +205,19 @@ def test_a_segment_whose_journal_is_lost_is_finished(folder: Path, run_folder: P
     ]
     assert verify(folder).ok
     assert recover(run_folder, folder) == Recovered()
+
+
+def test_a_journal_that_is_lost_while_days_go_by_is_no_obstacle(folder: Path, run_folder: Path) -> None:
+    """The gap comes into a new segment, since the old one's day is over; the recovery ends in between."""
+    abandon(folder, run_folder, written=3, marked=3)
+    lost = run_folder / "audit-0.journal"
+    lost.unlink()
+    series, _ = SegmentedChain.resume(folder, WRITER, None, NOON + DAY, journal=str(lost))
+    series.write(exchanges(["1"])[1:], NOON + DAY)
+    series.close()
+    assert recover(run_folder, folder, clock=lambda: NOON + DAY) == Recovered(writers=1, gaps=1)
+    assert len(segments(folder)) == 2
+    assert (verify(folder).problems, verify(folder).open_segments) == ([], 0)
 
 
 def test_a_segment_whose_journal_is_elsewhere_is_left_alone(folder: Path, run_folder: Path, tmp_path: Path) -> None:

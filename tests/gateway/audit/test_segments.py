@@ -20,6 +20,7 @@ from gateway.audit.segments import SegmentBusy, SegmentedChain
 from gateway.audit.verify import verify
 from tests.gateway.audit.support import (
     DAY,
+    JOURNAL,
     NOON,
     WRITER,
     exchanges,
@@ -37,7 +38,7 @@ ROOT = "0" * 64
 
 @pytest.fixture
 def series(tmp_path: Path) -> SegmentedChain:
-    return SegmentedChain(tmp_path / "audit", WRITER, journal="/nowhere")
+    return SegmentedChain(tmp_path / "audit", WRITER, journal=JOURNAL)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_a_segment_has_a_header_and_a_seal_and_is_read_only(series: SegmentedCha
         "segment": path.name,
         "at": int(NOON * 1e6),
         "previous": "0" * 64,
-        "journal": "/nowhere",
+        "journal": JOURNAL,
         "in_flight": [],
     }
     assert seal == {"kind": "seal", "at": int((NOON + 5) * 1e6), "records": 2}
@@ -131,7 +132,7 @@ def test_what_the_disk_refuses_can_be_written_later(tmp_path: Path) -> None:
     """The folder's place is taken by a file, as when a volume is not mounted."""
     folder = tmp_path / "volume" / "audit"
     folder.parent.write_bytes(b"")
-    series = SegmentedChain(folder, WRITER)
+    series = SegmentedChain(folder, WRITER, journal=JOURNAL)
     for _ in range(3):
         with pytest.raises(OSError, match="volume"):
             series.write(exchanges([1]), NOON)
@@ -280,7 +281,7 @@ def test_retention_of_nothing(tmp_path: Path) -> None:
 
 
 def resume(folder: Path, mark: int | None = None) -> tuple[SegmentedChain, Standing]:
-    return SegmentedChain.resume(folder, WRITER, mark, NOON)
+    return SegmentedChain.resume(folder, WRITER, mark, NOON, journal=JOURNAL)
 
 
 def test_a_living_writer_is_left_alone(series: SegmentedChain) -> None:

@@ -20,7 +20,7 @@ from gateway.audit.manifest import exclusive
 from gateway.audit.retention import retire
 from gateway.audit.segments import SegmentedChain
 from gateway.audit.verify import Fault, NothingToVerify, Problem, verify
-from tests.gateway.audit.support import DAY, NOON, WRITER, exchanges, sealed_log, segments
+from tests.gateway.audit.support import DAY, JOURNAL, NOON, WRITER, exchanges, sealed_log, segments
 
 OTHER = "fedcba9876543210"
 OLD = "00000000000000aa"
@@ -260,7 +260,7 @@ def test_there_must_be_a_log(tmp_path: Path) -> None:
 
 
 def test_a_log_in_use_is_whole(tmp_path: Path) -> None:
-    series = SegmentedChain(tmp_path, WRITER)
+    series = SegmentedChain(tmp_path, WRITER, journal=JOURNAL)
     series.write(exchanges([1]), NOON)
     report = verify(tmp_path)
     assert (report.problems, report.open_segments, report.records) == ([], 1, 2)
@@ -275,10 +275,10 @@ def test_a_log_in_use_is_whole(tmp_path: Path) -> None:
 
 
 def test_an_unsealed_segment_in_the_middle_is_found(tmp_path: Path) -> None:
-    series = SegmentedChain(tmp_path, WRITER)
+    series = SegmentedChain(tmp_path, WRITER, journal=JOURNAL)
     series.write(exchanges([1]), NOON)
     series.close()
-    again = SegmentedChain(tmp_path, WRITER)
+    again = SegmentedChain(tmp_path, WRITER, journal=JOURNAL)
     again.chain, again._number = series.chain, 1
     again.write(exchanges([2]), NOON)
     again.seal(NOON)

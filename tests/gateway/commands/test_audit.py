@@ -14,7 +14,7 @@ from gateway.audit.record import GapReason, Outcome, finish_record, gap_record, 
 from gateway.audit.segments import SegmentedChain
 from gateway.commands.audit import group
 from gateway.types import Decision, Phase, Usage, Verdict
-from tests.gateway.audit.support import DAY, NOON, WRITER, segments
+from tests.gateway.audit.support import DAY, JOURNAL, NOON, WRITER, segments
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = "from gateway.commands.audit import group; group()"
@@ -45,11 +45,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two writers: exchanges one, two, three; four, which is still open; and a gap."""
     monkeypatch.setenv("KT_STATE_DIR", str(tmp_path))
     folder = tmp_path / "audit"
-    series = SegmentedChain(folder, WRITER)
+    series = SegmentedChain(folder, WRITER, journal=JOURNAL)
     series.write(exchange("one", NOON), NOON)
     series.write(exchange("three", NOON + 2 * DAY, key="key_2"), NOON + 2 * DAY)
     series.seal(NOON + 2 * DAY)
-    series = SegmentedChain(folder, OTHER)
+    series = SegmentedChain(folder, OTHER, journal=JOURNAL)
     series.write(exchange("two", NOON + DAY, status=409), NOON + DAY)
     series.write([gap_record(int((NOON + DAY + 60) * 1e6), GapReason.JOURNAL_FULL, 7)], NOON + DAY)
     series.write(exchange("four", NOON + 3 * DAY)[:1], NOON + DAY)
@@ -161,7 +161,7 @@ def test_tail_joins_a_start_and_its_finish(folder: Path) -> None:
 
 
 def test_no_escape_sequence_reaches_the_terminal(tmp_path: Path) -> None:
-    series = SegmentedChain(tmp_path, WRITER)
+    series = SegmentedChain(tmp_path, WRITER, journal=JOURNAL)
     series.write(exchange("x", NOON, model="\x1b[2Jgpt\x07"), NOON)
     series.seal(NOON)
     output = run("tail", "--folder", str(tmp_path)).stdout
@@ -186,11 +186,11 @@ def test_tail_follows(folder: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["id"] == "three"
-        series, _ = SegmentedChain.resume(folder, OTHER, None, NOON + DAY)
+        series, _ = SegmentedChain.resume(folder, OTHER, None, NOON + DAY, journal=JOURNAL)
         series.write(exchange("four", NOON + 3 * DAY)[1:], NOON + DAY)
         followed = json.loads(process.stdout.readline())
         assert (followed["id"], followed["model"], followed["status"]) == ("four", "gpt-4o", 200)
-        fresh = SegmentedChain(folder, "00000000000000cc")
+        fresh = SegmentedChain(folder, "00000000000000cc", journal=JOURNAL)
         fresh.write(exchange("five", NOON), NOON)
         assert json.loads(process.stdout.readline())["id"] == "five"
         fresh.write(exchange("six", NOON + DAY), NOON + DAY)
@@ -229,7 +229,7 @@ def test_export_refuses_what_is_no_time(folder: Path, option: str, text: str) ->
 
 
 def test_an_exchange_that_ends_in_another_segment_is_whole(tmp_path: Path) -> None:
-    series = SegmentedChain(tmp_path, WRITER)
+    series = SegmentedChain(tmp_path, WRITER, journal=JOURNAL)
     begin, end = exchange("late", NOON)
     series.write([begin], NOON)
     series.write([end, *exchange("next", NOON + DAY)], NOON + DAY)
@@ -250,7 +250,7 @@ def test_export_writes_csv(folder: Path, tmp_path: Path) -> None:
 
 
 def test_csv_holds_no_formulas(tmp_path: Path) -> None:
-    series = SegmentedChain(tmp_path, WRITER)
+    series = SegmentedChain(tmp_path, WRITER, journal=JOURNAL)
     series.write(exchange("x", NOON, model='=HYPERLINK("http://example.com")'), NOON)
     series.seal(NOON)
     (row,) = csv.DictReader(io.StringIO(run("export", "--folder", str(tmp_path), "--format", "csv").stdout))
