@@ -38,7 +38,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import trustme
 
@@ -174,10 +174,11 @@ class Request:
 
 @dataclass
 class Connection:
-    """One connection that was accepted; `closed` opens when the other side has closed it, or this one has."""
+    """One connection that was accepted. `spoke` opens with its first byte; `closed` when either side has closed it."""
 
     index: int
     received: bytes = b""
+    spoke: Gate = field(default_factory=Gate)
     closed: Gate = field(default_factory=Gate)
 
 
@@ -194,6 +195,7 @@ class ScriptedProvider:
         greeting: Sequence[Step] = (),
         tls: ssl.SSLContext | None = None,
         host: str = "127.0.0.1",
+        port: int = 0,
         unix_path: str | None = None,
     ) -> None:
         self._answers = answers or (respond(b"{}"),)
@@ -203,7 +205,7 @@ class ScriptedProvider:
         self._server: asyncio.Server | None = None
         self._live: set[_Wire] = set()
         self.host = host
-        self.port = 0
+        self.port = port
         self.connections: Log[Connection] = Log()
         self.requests: Log[Request] = Log()
 
@@ -272,9 +274,8 @@ class _Wire(asyncio.Protocol):
         self._requests: asyncio.Queue[Request] = asyncio.Queue()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         provider = self._provider
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not derive from asyncio's
         self._connection = Connection(len(provider.connections))
         provider._live.add(self)
         provider.connections.append(self._connection)
@@ -282,6 +283,7 @@ class _Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._connection.received += data
+        self._connection.spoke.open()
         self._buffer += data
         while (request := self._take_request()) is not None:
             self._requests.put_nowait(request)

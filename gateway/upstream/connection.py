@@ -119,8 +119,6 @@ class UpstreamConnection(asyncio.Protocol):
         "walker",
         "write_paused",
     )
-    ready = True
-    """A connection, not a ticket: `acquire` gives either."""
 
     def __init__(self, owner: Owner, origin: Origin, generation: int = 0) -> None:
         self._owner = owner

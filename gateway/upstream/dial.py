@@ -49,12 +49,15 @@ class Dialler:
                 await _tunnel(transport, dialling, proxy, origin)
             elif proxy is not None:
                 connection.forward_through(proxy.forwarding(origin))
+            if dialling.spoken_to:
+                raise UpstreamUnreachable(
+                    f"{origin} closed the connection at once or spoke first: that is no HTTP server."
+                    " Check scheme and port of the target's base_url."
+                )
             if origin.tls:
                 transport = await self._shake_hands(transport, destination, connection)
             else:
                 transport.set_protocol(connection)
-            if connection.closed or dialling.spoken_to or transport.is_closing():
-                raise UpstreamUnreachable(f"The provider at {origin} closed the connection at once, or spoke first.")
             connection.connection_made(transport)
         except BaseException:
             transport.abort()
@@ -123,7 +126,7 @@ class Dialler:
             # Cancelled: start_tls closes in its own time, a client that has left must not wait for that.
             transport.abort()
             raise
-        if secured is None:
+        if secured is None or connection.closed:
             raise UpstreamUnreachable(f"TLS to {origin} failed: the provider closed the connection.")
         return secured
 

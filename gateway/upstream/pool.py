@@ -66,8 +66,6 @@ class Ticket:
     """A request's place in the queue of one pool."""
 
     __slots__ = ("_pool", "_waiter", "deadline", "state")
-    ready = False
-    """No connection yet; what `acquire` gives at once says True here."""
 
     def __init__(self, pool: Pool, waiter: Waiter, deadline: float) -> None:
         self._pool = pool
