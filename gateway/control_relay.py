@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gateway.errors import GatewayError, Overloaded
-from gateway.http1 import header_lines
+from gateway.http1 import HOP_BY_HOP, header_lines
 from gateway.types import Destination, ResponseHead
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _KEPT: Final = (b"host", b"authorization", b"cookie", b"origin", b"referer")
 """Fields that the data plane keeps to itself and that the control process must see."""
+_FRAMING: Final = HOP_BY_HOP | {b"content-length"}
 
 
 class ControlRelay:
@@ -72,7 +73,7 @@ class ControlRelay:
         """The control process answers."""
         self._begun = True
         self._chunked = head.chunked
-        fields = header_lines(field for field in head.headers if field[0] != b"content-length")
+        fields = header_lines(field for field in head.headers if field[0] not in _FRAMING)
         payload = self._payload(data)
         length = len(payload) if end and head.content_length is None else head.content_length
         self._client.begin(head.status, fields, length=length, data=payload, end=end, raw=False)

@@ -42,7 +42,7 @@ _FORBIDDEN_TRAILERS = frozenset(
 
 # Providers send events of a few hundred sizes, so a size line is nearly always one that was parsed before: a look-up
 # costs 0.04 µs, matching and converting it 0.35. Bounded by the length of the line (five bytes at most).
-_KNOWN_SIZES: dict[bytes, int] = {}
+KNOWN_SIZES: dict[bytes, int] = {}
 
 
 class FramingError(ValueError):
@@ -110,7 +110,7 @@ class ChunkWalker:
         """
         if self._at is _At.SIZE and not self._line:
             end = data.find(b"\r\n", 0, 8)
-            size = _KNOWN_SIZES.get(data[:end])
+            size = KNOWN_SIZES.get(data[:end])
             if size and end + size + 4 == len(data) and data.endswith(b"\r\n"):
                 self.one = True
                 self.start = end + 2
@@ -178,7 +178,7 @@ class ChunkWalker:
         if match[2]:
             self._count_overhead(len(match[2]))
         elif len(line) <= 5:
-            _KNOWN_SIZES[line] = size
+            KNOWN_SIZES[line] = size
         self._remaining = size
         self._at = _At.DATA if size else _At.TRAILER
 

@@ -6,6 +6,7 @@ test can play a whole exchange without a socket.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import GatewayError, Wire
@@ -50,6 +51,9 @@ class Client(Protocol):
         self, status: int, fields: bytes, *, length: int | None, data: bytes, end: bool, raw: bool, reason: bytes = b""
     ) -> None: ...
 
+    def write(self, data: bytes) -> None:
+        """Send bytes that carry their framing already: nothing is looked at."""
+
     def send(self, data: bytes, *, end: bool, raw: bool) -> None: ...
 
     def reply(self, status: int, fields: bytes, body: bytes) -> None: ...
@@ -63,6 +67,8 @@ class Client(Protocol):
 
 class Connection(Protocol):
     """A provider's connection (`upstream.connection.UpstreamConnection`)."""
+
+    lane: Callable[[bytes], bool] | None
 
     @property
     def walker(self) -> ChunkWalker | None:

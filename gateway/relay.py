@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import msgspec
 
 from gateway.errors import UpstreamInvalid
-from gateway.http1 import ChunkWalker
+from gateway.http1 import KNOWN_SIZES, ChunkWalker
 from gateway.sse import FrameSplitter, data_of
 from translators.dialect import AnswerView, StreamTranslator, Tap
 
@@ -117,28 +117,32 @@ class Frames:
 
     __slots__ = (
         "_aligned",
-        "_decode",
         "_framing",
         "_held",
         "_hold",
         "_latest",
+        "_open",
         "_reviewed",
         "_splitter",
         "_strip",
         "_tap",
-        "_walker",
         "awaits_verdict",
+        "passed",
         "raw",
+        "write",
     )
 
     def __init__(self, framing: Framing, tap: Tap, *, strip: bool, hold: bool) -> None:
         """`strip`: the usage chunk is the gateway's own. `hold`: policies read the text; `[DONE]` waits for them."""
         self.raw = False
         self.awaits_verdict = False
+        self.passed = 0
+        """Bytes that went through the fast lane."""
+        self.write: Callable[[bytes], None]
+        """Where the fast lane leads; set together with it."""
+        self._open = False
         self._framing = framing
-        self._walker = framing.walker if framing.passable else None
         self._tap = tap
-        self._decode = hold
         self._strip = strip
         self._hold = hold
         self._reviewed = False
@@ -147,25 +151,34 @@ class Frames:
         self._held = b""
         self._latest = b""
 
-    def feed(self, data: bytes, end: bool) -> bytes:
-        walker = self._walker
-        # The ordinary shape: one read is one chunk is one event, neither usage nor the end. 0.35 µs without the tap.
-        if walker is not None and walker.one and self._splitter is None and self._aligned:
-            start, stop = walker.start, walker.stop
-            if (
-                data.find(b"\n\n", start, stop) == stop - 2
-                and data.find(b"[]") < 0
-                and data.find(b'"usage":{') < 0
-                and data.find(DONE) < 0
-            ):
-                if self._decode:
-                    self._tap.feed(data[start:stop])
-                self._latest = data
-                self.raw = True
-                return data
-        return self._feed_slowly(data, end)
+    def pass_on(self, data: bytes) -> bool:
+        """The fast lane, asked by the connection itself: the ordinary read is one chunk, which holds whole events,
+        neither usage nor the end. It is written as it is, without another call. 0.5 µs, of which the write is half.
+        """
+        end = data.find(b"\r\n", 0, 8)
+        size = KNOWN_SIZES.get(data[:end])
+        if (
+            not size
+            or not self._open
+            or end + size + 4 != len(data)
+            or not data.endswith(b"\n\n\r\n")
+            or b"[]" in data
+            or b"[DONE]" in data
+        ):
+            return False
+        if self._hold:
+            self._read(data[end + 2 : -2])
+        self._latest = data
+        self.passed += len(data)
+        self.write(data)
+        return True
 
-    def _feed_slowly(self, data: bytes, end: bool) -> bytes:
+    def _read(self, payload: bytes) -> None:
+        """Show whole events to the tap, on behalf of the policies."""
+        for frame in (payload,) if payload.find(b"\n\n") == len(payload) - 2 else FrameSplitter().feed(payload):
+            self._tap.feed(frame)
+
+    def feed(self, data: bytes, end: bool) -> bytes:
         carried = self._splitter is not None or not self._aligned
         walker = self._framing.walker
         self._aligned = walker is None or walker.aligned
@@ -178,6 +191,7 @@ class Frames:
         self._splitter = splitter if rest and not end else None
         if end and self._hold and not self._reviewed:
             self.awaits_verdict = True
+        self._open = self._aligned and not (rest or end or self.awaits_verdict)
         whole = len(kept) == len(frames) and not rest and not self._held and not self.awaits_verdict
         self.raw = self._framing.passable and whole and not carried and self._aligned
         return data if self.raw else b"".join(kept)
@@ -188,7 +202,7 @@ class Frames:
             self._held += frame
             self.awaits_verdict = True
             return False
-        if self._decode or b'"usage"' in frame:
+        if self._hold or b'"usage"' in frame:
             self._tap.feed(frame)
         return not (self._strip and b"[]" in frame and is_usage_chunk(frame))
 
@@ -200,11 +214,11 @@ class Frames:
         return held
 
     def answer(self) -> AnswerView:
-        if self._decode:
+        if self._hold:
             return self._tap.answer()
         if self._tap.usage is None and b'"usage"' in self._latest:
             # Some providers put usage into the last ordinary event, and spaces into their JSON.
-            self._tap.feed(self._latest.partition(b"\r\n")[2].removesuffix(b"\r\n"))
+            self._read(self._latest.partition(b"\r\n")[2].removesuffix(b"\r\n"))
         return AnswerView(self._tap.usage)
 
 

@@ -112,13 +112,15 @@ ALLOWED = Screening(Verdict.ALLOW)
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one exchange, as the provider counted them.
 
-    `prompt` includes `cached`; `completion` includes `reasoning`.
+    `prompt` includes `cached` (read from the provider's prompt cache) and `written` (put into it, where that has a price
+    of its own); `completion` includes `reasoning`.
     """
 
     prompt: int = 0
     completion: int = 0
     cached: int = 0
     reasoning: int = 0
+    written: int = 0
 
     @property
     def total(self) -> int:
@@ -209,21 +211,26 @@ class Destination(msgspec.Struct, frozen=True, cache_hash=True):
 
 
 class ResponseHead(msgspec.Struct):
-    """A provider's response head: names are lower-case, hop-by-hop fields are gone.
+    """A provider's response head.
 
-    `chunked` says that the data which follows still carries its chunk framing; `content_length` is None for a chunked
-    or close-delimited body.
+    `raw` holds its fields as they came, each with its line end; `media` is the content type in lower case. `chunked`
+    says that the data which follows still carries its chunk framing; `content_length` is None for a chunked or
+    close-delimited body.
     """
 
     status: int
     reason: bytes
-    headers: list[tuple[bytes, bytes]]
+    raw: bytes
+    media: bytes = b""
     chunked: bool = False
     content_length: int | None = None
 
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Names in lower case, and values. Made anew at each call: for errors and translations."""
+        pairs = [line.partition(b":") for line in self.raw.split(b"\r\n") if line]
+        return [(name.lower(), value.strip(b" \t")) for name, _, value in pairs]
+
     def get(self, name: bytes) -> bytes | None:
-        """The first value of a field, or None."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        """The first value of a field, by its lower-case name, or None."""
+        return next((value for key, value in self.headers if key == name), None)

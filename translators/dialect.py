@@ -117,6 +117,10 @@ class Translation(Protocol):
         """Usage and texts of a complete answer in the client's dialect. Never raises on odd provider JSON."""
         ...
 
+    def usage(self, body: bytes) -> Usage | None:
+        """Usage of a complete answer in the client's dialect, where nobody reads its texts. Never raises."""
+        ...
+
     def error(self, head: ResponseHead, body: bytes, *, passthrough: bool = False) -> UpstreamError:
         """The provider's error answer as the gateway's error (status, code, message, Retry-After kept).
 

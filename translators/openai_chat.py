@@ -387,7 +387,12 @@ class _Chunk(msgspec.Struct, gc=False):
     x_groq: _GroqUsage | None = None
 
 
+class _Metered(msgspec.Struct, gc=False):
+    usage: ChatUsage | None = None
+
+
 _completion: Final = msgspec.json.Decoder(_Completion)
+_metered: Final = msgspec.json.Decoder(_Metered)
 _chunk: Final = msgspec.json.Decoder(_Chunk)
 _NOTHING: Final = AnswerView(None)
 
@@ -405,6 +410,15 @@ def read(body: bytes) -> AnswerView:
         collector.finish_reason = choice.finish_reason or collector.finish_reason
     usage = completion.usage.usage() if completion.usage else None
     return collector.view(usage)
+
+
+def usage(body: bytes) -> Usage | None:
+    """Usage alone, for a third of the cost of `read`: most answers are read by no policy."""
+    try:
+        found = _metered.decode(body).usage
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return _read_oddly(body).usage
+    return None if found is None else found.usage()
 
 
 def _read_oddly(body: bytes) -> AnswerView:
@@ -538,4 +552,4 @@ class ChatTap:
         return self._collector.view(self.usage)
 
 
-FORMAT = Format(view, read, ChatTap, meters=True)
+FORMAT = Format(view, read, ChatTap, meters=True, usage=usage)

@@ -2,7 +2,10 @@
 
 httptools (llhttp in strict mode) does the reading and refuses bare CR and LF, folded lines, NUL, white space before a
 colon and malformed versions. What it lets through and RFC 9112 leaves in doubt is refused here. No I/O; h11 is the
-second opinion in the tests. One head of seven fields costs about 4 µs in all.
+second opinion in the tests.
+
+One head of seven fields costs about 5 µs. A client that keeps its connection sends the same head again and again, but
+for its Content-Length: `Template` recognises it by comparing bytes, for 0.5 µs.
 """
 
 from __future__ import annotations
@@ -69,7 +72,9 @@ class RequestHead(msgspec.Struct):
     """A request head that has passed every check.
 
     `own` holds the fields that concern the gateway, by lower-case name; `lines` the others, ready to be forwarded, each
-    as `name: value` in lower case and with its line end. `length` is None for a chunked body.
+    as `name: value` in lower case and with its line end, and `block` is these lines joined. `length` is None for a
+    chunked body. `endpoint` and `credential` are for whoever serves the request to note what it made of the head, since
+    the same object serves further requests of the connection.
     """
 
     method: bytes
@@ -81,6 +86,9 @@ class RequestHead(msgspec.Struct):
     keep_alive: bool
     http10: bool = False
     upgrade: bool = False
+    block: bytes = b""
+    endpoint: Any = None
+    credential: bytes | None = None
 
     @property
     def expects_continue(self) -> bool:
@@ -94,6 +102,31 @@ class RequestHead(msgspec.Struct):
             if line.startswith(start):
                 return line[len(start) : -2]
         return None
+
+
+class Template:
+    """A head with a Content-Length, and where it stands: the same head with another length needs no second parsing."""
+
+    __slots__ = ("_after", "_before", "_value_at", "head")
+
+    def __init__(self, data: bytes, head: RequestHead) -> None:
+        at = data.lower().index(b"\r\ncontent-length:") + 17
+        value = head.own[b"content-length"]
+        at = data.index(value, at)
+        self._before = data[:at]
+        self._value_at = at
+        self._after = data[at + len(value) :]
+        self.head = head
+
+    def match(self, data: bytes) -> tuple[int, int]:
+        """The body's length and where the body begins, if `data` begins with this head; else (-1, 0)."""
+        if data.startswith(self._before):
+            at = self._value_at
+            end = data.find(b"\r", at, at + 20)
+            value = data[at:end]
+            if value.isdigit() and data.startswith(self._after, end):
+                return int(value), end + len(self._after)
+        return -1, 0
 
 
 class _Collector:
@@ -160,7 +193,7 @@ def _judge(method: bytes, http10: bool, upgrade: bool, collector: _Collector) ->
     connection = own.get(b"connection")
     if connection is not None:
         keep_alive = _apply_connection(connection, lines, http10)
-    return RequestHead(method, path, query, own, lines, length, keep_alive, http10, upgrade)
+    return RequestHead(method, path, query, own, lines, length, keep_alive, http10, upgrade, b"".join(lines))
 
 
 def _target(method: bytes, target: bytes, own: dict[bytes, bytes]) -> tuple[bytes, bytes]:

@@ -18,8 +18,8 @@ from typing import Final, Protocol, cast
 
 import msgspec
 
-from gateway.downstream.head import HeadLimits, RequestHead, parse_head
-from gateway.downstream.render import http_date, status_line
+from gateway.downstream.head import HeadLimits, RequestHead, Template, parse_head
+from gateway.downstream.render import STATUS_LINES, http_date, status_line
 from gateway.errors import (
     GatewayError,
     HeadTooLarge,
@@ -39,6 +39,8 @@ MAX_PIPELINED: Final = 64 * 1024
 """Bytes of further requests that are kept while one is being answered; more stay in the socket."""
 MAX_DISCARDED: Final = 64 * 1024 * 1024
 """Bytes of a refused body that are read and thrown away, so that the client can read its answer (RFC 9112, 9.6)."""
+_BODILESS: Final = (204, 304)
+NEVER: Final = float("inf")
 SMALL_WRITE: Final = 64 * 1024
 """Up to this size head and body are joined into one write; above, two buffers go out in one system call."""
 
@@ -147,6 +149,7 @@ class DownstreamConnection(asyncio.Protocol):
         "_server",
         "_state",
         "_stripped",
+        "_template",
         "_transport",
         "_walker",
         "_write_paused",
@@ -161,6 +164,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._buffer = b""
         self._stripped = False
+        self._template: Template | None = None
         self._pieces: list[bytes] = []
         self._body_left = 0
         self._walker: ChunkWalker | None = None
@@ -226,7 +230,7 @@ class DownstreamConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._write_paused = False
         if self._state is State.BUSY:
-            self.deadline = float("inf")
+            self.deadline = NEVER
         if self._handler is not None:
             self._handler.on_client_resumed()
 
@@ -252,6 +256,18 @@ class DownstreamConnection(asyncio.Protocol):
     def _take_head(self) -> bool:
         """Take one head off the buffer and open its exchange. False: more bytes are needed."""
         data = self._buffer
+        template = self._template
+        if template is not None:
+            length, end = template.match(data)
+            if end:
+                self._buffer = b""
+                self.head = head = template.head
+                self._keep_alive = True
+                self._begin(head, length, data, end)
+                return True
+        return self._parse_head(data)
+
+    def _parse_head(self, data: bytes) -> bool:
         limits = self._server.limits
         if data.startswith(b"\r\n") and not self._stripped:
             # RFC 9112, section 2.2: one empty line before a request is ignored.
@@ -265,32 +281,44 @@ class DownstreamConnection(asyncio.Protocol):
                 raise MalformedHTTP("A request does not begin like this.")
             return False
         self.head = None
+        self._template = None
         head = self.head = parse_head(data[:end], limits.head)
+        if head.length and head.keep_alive and not head.expects_continue:
+            self._template = Template(data[:end], head)
         self._stripped = False
         self._buffer = b""
         self._keep_alive = head.keep_alive
-        if head.length is None or head.length:
-            self._begin_body(head, data[end:])
-        else:
-            self._buffer = data[end:]
-            self._serve(head, b"")
+        self._begin(head, head.length, data, end)
         return True
 
-    def _begin_body(self, head: RequestHead, rest: bytes) -> None:
-        length = head.length
+    def _begin(self, head: RequestHead, length: int | None, data: bytes, end: int) -> None:
+        """A head has been read; `length` is that of the body, which begins at `end`."""
+        if length is None or end + length > len(data):
+            self._begin_body(head, length, data[end:])
+            return
+        limits = self._server.limits
+        if length > limits.body_bytes:
+            raise RequestTooLarge(f"The request body is larger than {limits.body_bytes} bytes.")
+        # The ordinary case: the whole request is here.
+        self._buffer = data[end + length :]
+        self._state = State.BUSY
+        self.deadline = NEVER
+        handler = self._server.application.open(head, self)
+        if handler is not None and self._state is State.BUSY:
+            self._handler = handler
+            handler.on_body(data[end : end + length])
+
+    def _begin_body(self, head: RequestHead, length: int | None, rest: bytes) -> None:
         limits = self._server.limits
         if length is not None and length > limits.body_bytes:
             raise RequestTooLarge(f"The request body is larger than {limits.body_bytes} bytes.")
-        if length is not None and len(rest) >= length:
-            self._buffer = rest[length:]
-            self._serve(head, rest[:length])
-            return
         if self._server.buffered > limits.buffered_bytes:
             raise Overloaded("The gateway holds too many unfinished requests; try again soon.")
         self._state = State.BODY
-        self._open(head)
+        handler = self._server.application.open(head, self)
         if self._state is not State.BODY:
             return
+        self._handler = handler
         self._walker = ChunkWalker() if length is None else None
         self._body_left = limits.body_bytes if length is None else length
         if head.expects_continue and not rest:
@@ -327,22 +355,9 @@ class DownstreamConnection(asyncio.Protocol):
             body = b"".join(self._pieces)
             self._release_body()
             self._state = State.BUSY
-            self.deadline = float("inf")
+            self.deadline = NEVER
             if self._handler is not None:
                 self._handler.on_body(body)
-
-    def _serve(self, head: RequestHead, body: bytes) -> None:
-        """The whole request is here: the ordinary case."""
-        self._state = State.BUSY
-        self.deadline = float("inf")
-        self._open(head)
-        if self._handler is not None:
-            self._handler.on_body(body)
-
-    def _open(self, head: RequestHead) -> None:
-        handler = self._server.application.open(head, self)
-        if self._state in (State.BUSY, State.BODY):
-            self._handler = handler
 
     def _fail_body(self, error: GatewayError) -> None:
         self._release_body()
@@ -381,28 +396,26 @@ class DownstreamConnection(asyncio.Protocol):
         """
         head = self.head
         assert head is not None
-        bodiless = head.method == b"HEAD" or status in (204, 304)
-        if status in (204, 304):
-            framing = b""
-        elif length is not None:
-            framing = b"content-length: %d\r\n" % length
-        elif head.http10:
-            self._keep_alive = False
-            framing = b""
+        bodiless = head.method == b"HEAD" or status in _BODILESS
+        if length is not None:
+            framing = b"" if status in _BODILESS else b"content-length: %d\r\n\r\n" % length
+            self._chunked_answer = False
         else:
-            framing = b"transfer-encoding: chunked\r\n"
-        self._chunked_answer = length is None and not head.http10 and not bodiless
+            self._chunked_answer = not (head.http10 or bodiless)
+            if head.http10:
+                self._keep_alive = False
+            framing = b"transfer-encoding: chunked\r\n\r\n" if self._chunked_answer else b"\r\n"
         if self._server.draining or self._state is State.BODY:
             self._keep_alive = False
         if not self._keep_alive:
-            framing += b"connection: close\r\n"
+            framing = b"connection: close\r\n" + framing
         elif head.http10:
-            framing += b"connection: keep-alive\r\n"
-        prefix = b"".join((status_line(status, reason), fields, framing, b"\r\n"))
+            framing = b"connection: keep-alive\r\n" + framing
         if bodiless:
             data = b""
-        elif not raw:
+        elif self._chunked_answer and not raw:
             data = self._frame(data, end)
+        prefix = (STATUS_LINES.get(status) or status_line(status, reason)) + fields + framing
         if len(data) > SMALL_WRITE:
             self._transport.writelines([prefix, data])
         else:
@@ -410,9 +423,13 @@ class DownstreamConnection(asyncio.Protocol):
         if end:
             self._finish()
 
+    def write(self, data: bytes) -> None:
+        """Send bytes of a chunked body that carry their framing already."""
+        self._transport.write(data)
+
     def send(self, data: bytes, *, end: bool, raw: bool) -> None:
         """Send more of the body. `raw` data, framing included, goes out as the very object that it is."""
-        if not raw:
+        if self._chunked_answer and not raw:
             data = self._frame(data, end)
         if data and not (self.head is not None and self.head.method == b"HEAD"):
             self._transport.write(data)
@@ -420,8 +437,7 @@ class DownstreamConnection(asyncio.Protocol):
             self._finish()
 
     def _frame(self, payload: bytes, end: bool) -> bytes:
-        if not self._chunked_answer:
-            return payload
+        """A payload as one chunk; with the last chunk behind it at the end."""
         if payload:
             return b"%x\r\n%b\r\n%b" % (len(payload), payload, LAST_CHUNK if end else b"")
         return LAST_CHUNK if end else b""
@@ -455,7 +471,8 @@ class DownstreamConnection(asyncio.Protocol):
 
     def _finish(self) -> None:
         self._handler = None
-        self._release_body()
+        if self._pieces:
+            self._release_body()
         if self._keep_alive and not self._transport.is_closing():
             self._state = State.HEAD
             self.deadline = self._server.clock() + self._server.limits.keepalive_seconds
@@ -484,7 +501,7 @@ class DownstreamConnection(asyncio.Protocol):
 
     def on_deadline(self) -> None:
         """The deadline of the present state has passed."""
-        self.deadline = float("inf")
+        self.deadline = NEVER
         if self._state is State.BODY:
             self._fail_body(RequestTimeout("The request body did not arrive in time."))
         elif self._state is State.HEAD and self._buffer:

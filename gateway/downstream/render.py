@@ -6,14 +6,14 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-_STATUS_LINES: Final = {
+STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
 }
 
 
 def status_line(status: int, reason: bytes = b"") -> bytes:
     """The status line. A provider's own reason phrase is used only for a status that has no registered one."""
-    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d %b\r\n" % (status, reason)
+    return STATUS_LINES.get(status) or b"HTTP/1.1 %d %b\r\n" % (status, reason)
 
 
 def http_date(now: float) -> bytes:

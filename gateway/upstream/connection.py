@@ -14,6 +14,7 @@ import asyncio
 import enum
 import select
 import socket
+from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from gateway.errors import UpstreamError, UpstreamInvalid, UpstreamReset
@@ -94,7 +95,9 @@ for _state, _steps in STEPS.items():
 class UpstreamConnection(asyncio.Protocol):
     """One HTTP/1.1 connection to one origin.
 
-    `walker` belongs to the response that is being read, when it is chunked. `request_sent`: a byte of the latest
+    `walker` belongs to the response that is being read, when it is chunked. `lane`, where the listener has set it, is
+    asked first about every read of that response: it takes one that is exactly one whole chunk, and says so.
+    `request_sent`: a byte of the latest
     request has been given to the transport, so it must not be tried again unasked. `write_paused`: the provider takes
     the request slower than it was written.
     """
@@ -114,6 +117,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_transport",
         "generation",
         "idle_since",
+        "lane",
         "request_sent",
         "served",
         "walker",
@@ -139,6 +143,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.request_sent = False
         self.write_paused = False
         self.walker: ChunkWalker | None = None
+        self.lane: Callable[[bytes], bool] | None = None
 
     def __repr__(self) -> str:
         paused = ", reading paused" if self._paused_reading else ""
@@ -197,6 +202,7 @@ class UpstreamConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the request: the socket is closed at once and the listener hears no more. Nothing after the end."""
         self._listener = None
+        self.lane = None
         if self._state is not State.CLOSED and self._state is not State.IDLE:
             self._shut(at_once=True)
 
@@ -227,6 +233,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._enter(State.IDLE)
 
     def data_received(self, data: bytes) -> None:
+        lane = self.lane
+        if lane is not None and lane(data):
+            return
         state = self._state
         if state is State.CHUNKED:
             self._take_chunks(data)
@@ -359,6 +368,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _finish(self, *, clean: bool) -> None:
         """The response is complete. `clean`: nothing came after it."""
         self._listener = None
+        self.lane = None
         self.served += 1
         # A provider may answer before it has read the whole request; then the rest of it would still go out.
         written = not self._transport.get_write_buffer_size()
@@ -382,6 +392,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _fail(self, error: UpstreamError) -> None:
         listener, self._listener = self._listener, None
+        self.lane = None
         if self._state is not State.CLOSED:
             self._shut(at_once=True)
         if listener is not None:

@@ -4,25 +4,25 @@ httptools (llhttp in strict mode) does the reading and refuses bare CR and LF, f
 colon, a malformed status line, and Content-Length that is repeated, empty, no number, or beside Transfer-Encoding.
 What it lets through and RFC 9112 leaves in doubt is refused here. No I/O; h11 is the second opinion in the tests.
 
-A head of eight fields costs about 3 µs in all. A parser serves one head: it would want the body's bytes before the
-next one, and a new one costs 0.3 µs. Splitting the head by hand was measured and is no faster.
+A head of eight fields costs about 2.5 µs. Nothing is done for each field in Python: httptools fills a dictionary, and
+the fields travel as the bytes they came in. A parser serves one head: it would want the body's bytes before the next
+one, and a new one costs 0.3 µs.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any, Final
 
 import httptools
 
 from gateway.errors import UpstreamInvalid
-from gateway.http1 import HOP_BY_HOP, FramingError, connection_options, content_length
+from gateway.http1 import FramingError, connection_options, content_length
 from gateway.types import ResponseHead
 
 MAX_FIELDS: Final = 256
 """Fields of one head; the largest seen from a provider is about 40."""
-
-_FRAMING: Final = frozenset((b"connection", b"transfer-encoding", b"content-length"))
 
 
 class Body(enum.Enum):
@@ -41,19 +41,10 @@ class _Collector:
     on_message_begin = on_status = on_headers_complete = on_body = None
     on_message_complete = on_chunk_header = on_chunk_complete = None
 
-    __slots__ = ("fields", "framing")
+    __slots__ = ("on_header",)
 
-    def __init__(self) -> None:
-        self.fields: list[tuple[bytes, bytes]] = []
-        self.framing: dict[bytes, bytes] = {}
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if name in _FRAMING:
-            known = self.framing.get(name)
-            self.framing[name] = value if known is None else known + b", " + value
-        if name not in HOP_BY_HOP:
-            self.fields.append((name, value))
+    def __init__(self, on_header: Callable[[bytes, bytes], None]) -> None:
+        self.on_header = on_header
 
 
 def parse_head(data: bytes, *, to_head: bool = False) -> tuple[ResponseHead, Body, bool]:
@@ -65,47 +56,70 @@ def parse_head(data: bytes, *, to_head: bool = False) -> tuple[ResponseHead, Bod
     version = data[:9]
     if version != b"HTTP/1.1 " and version != b"HTTP/1.0 ":
         raise UpstreamInvalid("The provider does not answer in HTTP/1.1. Check scheme and port of its base_url.")
-    collector = _Collector()
-    parser: Any = httptools.HttpResponseParser(collector)
+    line_end = data.find(b"\r\n")
+    raw = data[line_end + 2 : -2]
+    # Names are compared in lower case; the values that frame a message are case-insensitive, too.
+    lowered = data[:line_end] + data[line_end:].lower()
+    fields: dict[bytes, bytes] = {}
+    status = _feed(lowered, fields.__setitem__)
+    if len(fields) > MAX_FIELDS:
+        raise UpstreamInvalid(f"The provider's response has more than {MAX_FIELDS} header fields.")
+    if len(fields) != raw.count(b"\n"):
+        fields = _join_repeated(lowered)
+    head = ResponseHead(status, data[13:line_end], raw, fields.get(b"content-type", b""))
+    keep_alive = version == b"HTTP/1.1 "
+    connection = fields.get(b"connection")
+    if connection is not None:
+        keep_alive = _apply_connection(connection, head, keep_alive)
+    body = _frame(head, fields, to_head, version)
+    return head, body, keep_alive and body is not Body.UNTIL_CLOSE
+
+
+def _feed(data: bytes, on_header: Callable[[bytes, bytes], None]) -> int:
+    """Have httptools read the head; the status."""
+    parser: Any = httptools.HttpResponseParser(_Collector(on_header))
     try:
         parser.feed_data(data)
     except httptools.HttpParserUpgrade:
         pass  # 101: the caller refuses it by its status
     except httptools.HttpParserError as error:
         raise UpstreamInvalid(f"The provider's response head is malformed: {error}.") from None
-    fields = collector.fields
-    if len(fields) > MAX_FIELDS:
+    status: int = parser.get_status_code()
+    return status
+
+
+def _join_repeated(data: bytes) -> dict[bytes, bytes]:
+    """The fields of a head in which some are repeated: their values are joined (RFC 9110, section 5.3)."""
+    pairs: list[tuple[bytes, bytes]] = []
+    _feed(data, lambda name, value: pairs.append((name, value)))
+    if len(pairs) > MAX_FIELDS:
         raise UpstreamInvalid(f"The provider's response has more than {MAX_FIELDS} header fields.")
-    head = ResponseHead(parser.get_status_code(), data[13 : data.find(b"\r\n")], fields)
-    framing = collector.framing
-    if b" \r\n" in data or b"\t\r\n" in data:
-        # llhttp leaves the white space after a value, which is no part of it (RFC 9112, section 5).
-        head.headers = [(name, value.rstrip(b" \t")) for name, value in fields]
-        framing = {name: value.rstrip(b" \t") for name, value in framing.items()}
-    keep_alive = version == b"HTTP/1.1 "
-    if b"connection" in framing:
-        keep_alive = _apply_connection(framing[b"connection"], head, keep_alive)
-    body = _frame(head, framing, to_head, version)
-    return head, body, keep_alive and body is not Body.UNTIL_CLOSE
+    fields: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        fields[name] = fields[name] + b", " + value if name in fields else value
+    return fields
 
 
 def _apply_connection(value: bytes, head: ResponseHead, http11: bool) -> bool:
     """Remove the fields that Connection names; whether the connection is kept."""
     options = connection_options(value)
-    if not options <= {b"close", b"keep-alive"}:
-        head.headers = [field for field in head.headers if field[0] not in options or field[0] == b"content-length"]
+    named = options - {b"close", b"keep-alive", b"content-length"}
+    if named:
+        lines = head.raw.splitlines(keepends=True)
+        head.raw = b"".join([line for line in lines if line.partition(b":")[0].lower() not in named])
     return b"close" not in options and (http11 or b"keep-alive" in options)
 
 
-def _frame(head: ResponseHead, framing: dict[bytes, bytes], to_head: bool, version: bytes) -> Body:
+def _frame(head: ResponseHead, fields: dict[bytes, bytes], to_head: bool, version: bytes) -> Body:
     """How the body ends, by the order of RFC 9112, section 6.3."""
-    coding = framing.get(b"transfer-encoding")
-    if coding is not None and (coding.lower() != b"chunked" or version != b"HTTP/1.1 "):
+    coding = fields.get(b"transfer-encoding")
+    # llhttp leaves white space after a value, which is no part of it (RFC 9112, section 5).
+    if coding is not None and (coding.rstrip(b" \t") != b"chunked" or version != b"HTTP/1.1 "):
         raise UpstreamInvalid("The provider's Transfer-Encoding is not plain `chunked` on HTTP/1.1.")
-    length = framing.get(b"content-length")
+    length = fields.get(b"content-length")
     if length is not None:
         try:
-            head.content_length = content_length(length)
+            head.content_length = content_length(length.rstrip(b" \t"))
         except FramingError as error:
             raise UpstreamInvalid(f"The provider's response is malformed: {error}.") from None
     if to_head:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from gateway import surface
 from gateway.errors import GatewayError, envelope
-from gateway.http1 import ChunkWalker
+from gateway.http1 import ChunkWalker, header_lines
 from gateway.types import Operation, ResponseHead
 from gateway.upstream.connection import Listener
 from translators.mock import MockAnswer, respond
@@ -24,7 +25,7 @@ MOCK_HOST: Final = "mock"
 class MockConnection:
     """One request to the mock provider, and its answer."""
 
-    __slots__ = ("_frames", "_handle", "_head", "_listener", "_loop", "_paused", "request_sent", "walker")
+    __slots__ = ("_frames", "_handle", "_head", "_listener", "_loop", "_paused", "lane", "request_sent", "walker")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -35,6 +36,7 @@ class MockConnection:
         self._paused = False
         self.request_sent = False
         self.walker: ChunkWalker | None = None
+        self.lane: Callable[[bytes], bool] | None = None
 
     def __repr__(self) -> str:
         paused = ", reading paused" if self._paused else ""
@@ -46,7 +48,13 @@ class MockConnection:
         length = len(answer.frames[0]) if len(answer.frames) == 1 else None
         self.request_sent = True
         self._listener = listener
-        self._head = ResponseHead(answer.status, b"", list(answer.headers), content_length=length)
+        self._head = ResponseHead(
+            answer.status,
+            b"",
+            header_lines(answer.headers),
+            dict(answer.headers).get(b"content-type", b""),
+            content_length=length,
+        )
         self._frames = deque(answer.frames)
         self._schedule()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import UpstreamAuthFailed, UpstreamStatus
+from gateway.http1 import header_lines
 from gateway.types import ResponseHead
 from tests.recordings import Recording, load, providers
 from translators import provider_errors
 
 
 def read(status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None, passthrough: bool = False):
-    return provider_errors.read(ResponseHead(status, b"", headers or []), body, "acme", passthrough=passthrough)
+    return provider_errors.read(ResponseHead(status, b"", header_lines(headers or [])), body, "acme", passthrough=passthrough)
 
 
 @pytest.mark.parametrize(
