@@ -180,13 +180,13 @@ class AuditLog:
         try:
             step()
         except OSError as error:
-            self._errors += 1
             if not self._failing:
                 logger.error("the audit log cannot be written, records wait in the journal: %s", error)
             self._failing = True
-        except Exception:
             self._errors += 1
+        except Exception:
             self._failing = True
+            self._errors += 1
             logger.exception("fault in the audit writer; records wait in the journal")
         else:
             if self._failing:

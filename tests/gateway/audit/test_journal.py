@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.audit.journal import Batch, Journal, JournalBusy, JournalInvalid, Mark
 from gateway.errors import AuditUnavailable
-from tests.gateway.audit.support import WRITER
+from tests.gateway.audit.support import WRITER, no_file_beyond
 
 SIZE = 4096
 RING = 4096
@@ -182,6 +182,12 @@ def test_a_closed_journal_takes_nothing(path: Path) -> None:
 def test_its_space_on_the_disk_is_taken_at_once(journal: Journal) -> None:
     # A hole would become a SIGBUS on a full disk.
     assert journal.path.stat().st_blocks * 512 >= RING + SIZE
+
+
+def test_without_room_on_the_disk_there_is_no_journal(path: Path) -> None:
+    with no_file_beyond(RING + SIZE - 1), pytest.raises(OSError, match=r"too large|space"):
+        Journal.create(path, WRITER, SIZE)
+    assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("offset", range(16, 40))

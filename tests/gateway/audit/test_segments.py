@@ -3,10 +3,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import resource
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +23,7 @@ from tests.gateway.audit.support import (
     exchanges,
     ids,
     manifest,
+    no_file_beyond,
     records,
     sealed_log,
     segments,
@@ -141,17 +139,6 @@ def test_what_the_disk_refuses_can_be_written_later(tmp_path: Path) -> None:
     series.seal(NOON)
     assert ids(folder, "start") == ["1"]
     assert verify(folder).ok
-
-
-@contextmanager
-def no_file_beyond(size: int) -> Iterator[None]:
-    """The kernel refuses to let any file of this process grow further: a full disk for large files only."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.audit.chain import Chain
+from gateway.audit.chain import Chain, parse
 from gateway.audit.layout import MANIFEST, Retired, encode
 from gateway.audit.manifest import exclusive
 from gateway.audit.retention import retire
@@ -208,6 +208,27 @@ def test_what_was_done_is_named(original: Path, change: object, fault: Fault, li
         assert (problem.file, problem.fault) == (path.name, fault)
         assert problem.line == (line or (count + 1 if fault is Fault.ADDED else count))
         assert str(problem).startswith(f"{path.name}:{problem.line}: {fault}: ")
+
+
+def test_a_line_of_another_segment_is_out_of_order(original: Path) -> None:
+    with copy_of(original) as folder:
+        path = nth(folder, 1)
+        lines = path.read_bytes().splitlines(keepends=True)
+        lines[3] = nth(folder, 0).read_bytes().splitlines(keepends=True)[3]
+        path.write_bytes(b"".join(lines))
+        problem = first_problem(folder)
+        assert (problem.file, problem.line, problem.fault) == (path.name, 4, Fault.REORDERED)
+
+
+def test_a_segment_that_was_written_anew_is_not_the_one_that_the_manifest_has(original: Path) -> None:
+    """Every hash of the file fits, after its records were changed."""
+    with copy_of(original) as folder:
+        path = nth(folder, 0)
+        lines = path.read_bytes().splitlines()
+        _, forged = Chain().extend(parse(line).record.replace(b"gpt-4o", b"gpt-4x") for line in lines)
+        path.write_bytes(forged)
+        problem = first_problem(folder)
+        assert (problem.file, problem.line, problem.fault) == (path.name, len(lines), Fault.ALTERED)
 
 
 def test_one_bad_segment_does_not_cast_doubt_on_the_next(original: Path) -> None:
