@@ -170,6 +170,7 @@ def run(plan: Plan, console: Console, *, gateway: bool) -> dict[str, Any]:
         fast = held.enter_context(stack.provider(folder, cores=others, name="provider-fast"))
         pace = {"gap_ms": plan.gap_ms, "chunks": plan.chunks, "ttft_ms": plan.gap_ms}
         slow = held.enter_context(stack.provider(folder, cores=others, name="provider-paced", **pace))
+        held.enter_context(_with_logs(folder))
         direct, proxy, *gateways = held.enter_context(all_sides(folder, fast, ours, "fast", gateway=gateway))
         paced = held.enter_context(all_sides(folder, slow, ours, "paced", gateway=gateway))
         os.sched_setaffinity(0, others)
@@ -177,14 +178,28 @@ def run(plan: Plan, console: Console, *, gateway: bool) -> dict[str, Any]:
         programme = scenarios(plan, direct, proxy, gateways, {side.name: side for side in paced})
         memory = {side.name: cpu.resident_bytes(side.worker) for side in (proxy, *gateways[:1]) if side.worker}
         for scenario in programme:
-            with console.status("") as status:
-                for number in range(plan.rounds):
-                    status.update(f"{scenario.name}: round {number + 1} of {plan.rounds}")
-                    scenario.round(number)
-            console.print(scenario_table(scenario))
+            _measure(scenario, plan.rounds, console)
     by_name = {scenario.name: scenario for scenario in programme}
     console.print(gate_table([judge(gate, by_name) for gate in GATES]))
     return report(programme, facts, plan, {"resident_bytes_idle": memory})
+
+
+def _measure(scenario: Scenario, rounds: int, console: Console) -> None:
+    with console.status("") as status:
+        for number in range(rounds):
+            status.update(f"{scenario.name}: round {number + 1} of {rounds}")
+            scenario.round(number)
+    console.print(scenario_table(scenario))
+
+
+@contextlib.contextmanager
+def _with_logs(folder: Path) -> Iterator[None]:
+    """Add what the servers said last to a failure: their logs go with the folder."""
+    try:
+        yield
+    except client.LoadError as problem:
+        logs = [stack.log_tail(log, lines=5) for log in sorted(folder.glob("*.log"))]
+        raise client.LoadError("\n".join([str(problem), *filter(None, logs)])) from problem
 
 
 def _placement() -> tuple[set[int], set[int]]:
@@ -207,6 +222,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest.compare", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="short slices, few rounds: a first look, not a figure")
     parser.add_argument("--rounds", type=int, help="how often each side gets its turn")
+    parser.add_argument("--seconds", type=float, help="how long a slice is, where requests are whole")
     parser.add_argument("--rate", type=float, help="requests a second where the rate is fixed")
     parser.add_argument("--no-gateway", action="store_true", help="only direct and nginx")
     parser.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else, on stdout")
@@ -219,7 +235,7 @@ def main() -> int:
     """Measure, print, save. 0; 1 with `--check` and a gate missed, or if a server did not come up."""
     arguments = _arguments()
     plan = Plan.quick() if arguments.quick else Plan()
-    wished = {"rounds": arguments.rounds, "rate": arguments.rate}
+    wished = {"rounds": arguments.rounds, "seconds": arguments.seconds, "rate": arguments.rate}
     plan = Plan(**{**asdict(plan), **{key: value for key, value in wished.items() if value is not None}})
     console = Console(stderr=arguments.json, width=None if sys.stdout.isatty() else 120)
     try:

@@ -7,6 +7,7 @@ its `with` block ends. Nothing of the gateway is imported: it is started by its 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import random
@@ -79,10 +80,12 @@ class Server:
 
 
 def free_port() -> int:
-    """A port on loopback that nothing used a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port on loopback that nothing uses, from below the range that the kernel gives to outgoing connections."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise StartError("no free port between 20000 and 32000")
 
 
 def prompt(size: int, *, stream: bool = False, text: str = "") -> bytes:
@@ -144,8 +147,13 @@ def _await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
             return
         except OSError:
             time.sleep(0.02)
-    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-    raise StartError(f"{process.args!r} did not come up on port {port}:\n{tail}")
+    raise StartError(f"{log.stem} did not come up on port {port}\n{log_tail(log, lines=15)}")
+
+
+def log_tail(log: Path, *, lines: int) -> str:
+    """The end of a server's log under its name; empty if it said nothing."""
+    said = log.read_text(errors="replace").splitlines()[-lines:]
+    return "\n".join([f"-- the end of {log.name}:", *said]) if said else ""
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -298,7 +306,10 @@ def gateway(
     arguments = [command, "gateway", "run", *options, "--listen", f"{HOST}:{port}", "--workers", str(workers)]
     with running(name, arguments, port, folder, cores=cores, environ=environ) as server:
         keyed = list(all_configurations)[1:]
-        yield Gateway(server, {configuration: _create_key(command, configuration, environ) for configuration in keyed})
+        keys = {configuration: _create_key(command, configuration, environ) for configuration in keyed}
+        for key in keys.values():
+            _await_key(port, key)
+        yield Gateway(server, keys)
 
 
 def _create_key(command: str, configuration: str, environ: Mapping[str, str]) -> str:
@@ -314,3 +325,20 @@ def _create_key(command: str, configuration: str, environ: Mapping[str, str]) ->
     if done.returncode:
         raise StartError(f"kt gateway-key create failed:\n{done.stderr}")
     return str(json.loads(done.stdout)["key"])
+
+
+def _await_key(port: int, key: str) -> None:
+    """Workers hear of a new key within a second; wait until this one is good."""
+    deadline = time.monotonic() + 10
+    status = 0
+    while time.monotonic() < deadline:
+        connection = http.client.HTTPConnection(HOST, port, timeout=5)
+        try:
+            connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
+            status = connection.getresponse().status
+        finally:
+            connection.close()
+        if status == 200:
+            return
+        time.sleep(0.02)
+    raise StartError(f"a new key was not in force after ten seconds: GET /v1/models answered {status}")

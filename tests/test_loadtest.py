@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+import yaml
 
 from loadtest import client, cpu, stack
 from loadtest.gates import Gate, Scenario, judge
@@ -390,15 +391,48 @@ class TestGates:
 
 
 @needs_nginx
-def test_compare_prints_json_and_saves_nothing_unless_asked() -> None:
+def test_compare_measures_every_side_and_saves_nothing_unless_asked() -> None:
     saved = set((ROOT / "loadtest/results").iterdir())
-    command = [sys.executable, "-m", "loadtest.compare", "--quick", "--rounds=1", "--no-gateway", "--no-save", "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    command = [
+        sys.executable,
+        "-m",
+        "loadtest.compare",
+        "--quick",
+        "--rounds=1",
+        "--seconds=0.1",
+        "--no-save",
+        "--json",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert {gate["verdict"] for gate in document["gates"]} == {"not measured"}
-    piece = document["scenarios"]["1 KB"]["nginx"]["slices"][0]
-    assert piece["cpu"] > 0
+    assert all(gate["measured"] > 0 for gate in document["gates"])
+    assert set(document["scenarios"]["1 KB"]) == {
+        *("direct", "nginx"),
+        *("gateway bare", "gateway default", "gateway scan"),
+    }
+    assert all(side["slices"][0]["p99"] > 0 for side in document["scenarios"]["stream"].values())
     assert document["machine"]["nginx"]
-    assert document["scenarios"]["stream"]["nginx"]["slices"][0]["first_p99"] > 0
     assert set((ROOT / "loadtest/results").iterdir()) == saved
+
+
+def test_every_configuration_of_the_load_test_is_valid(tmp_path: Path) -> None:
+    for name, document in stack.configurations(upstream=1234).items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(document))
+    command = [stack.kt_command() or "kt", "policy", "lint", str(tmp_path)]
+    environ = {**os.environ, "LOADTEST_PROVIDER_KEY": "sk-test"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning" not in done.stdout + done.stderr
+
+
+def test_locust_runs_every_scenario_against_the_gateway(tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    options = ["--seconds=3", "--users=10", "--ttft-ms=5", "--gap-ms=2", "--chunks=20", f"--report={report}"]
+    command = [sys.executable, "-m", "loadtest.run", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in ("short chat", "refused by policy", "long stream (head)", "TTFT", "gap", "whole"):
+        assert line in done.stderr + done.stdout
+    assert f"report: {report}" in done.stdout
+    assert "TTFT" in report.read_text()
