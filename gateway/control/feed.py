@@ -12,15 +12,18 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gateway.control.store import Store
 from gateway.control.store.errors import StoreError
+from gateway.control.store.glance import glance
 from gateway.control.store.records import Changes
 from gateway.key_log import Delete, Header, Line, Mark, Put, decode_line, encode_lines, read_header
 from gateway.types import GatewayKey
+
+if TYPE_CHECKING:
+    from gateway.control.store.store import Store
 
 POLL_SECONDS: Final = 0.1
 """One look costs 35 µs on SQLite. Twice this and a worker's own 0.1 s leave most of the promised second."""
@@ -154,6 +157,15 @@ class Feed:
         """Why nothing new is told at the moment; empty when all is well."""
         return self._fault
 
+    def begin(self) -> None:
+        """Tell what the store holds, if that can be had at once; the next step does what is left to do."""
+        changes = glance(self._url)
+        if changes is not None:
+            try:
+                self._tell_everything(changes)
+            except OSError as error:
+                self._report(str(error))
+
     async def run(self) -> None:
         """Tell changes until cancelled."""
         while True:
@@ -181,6 +193,8 @@ class Feed:
 
     async def _look(self, create: bool) -> None:
         if self._store is None:
+            from gateway.control.store.store import Store  # SQLAlchemy; the first keys have been told by now
+
             self._store = await Store.open(self._url, create=create, busy_seconds=BUSY_SECONDS)
         seen = await self._store.stamp()
         if seen == self._seen:

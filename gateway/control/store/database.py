@@ -7,17 +7,17 @@ apart by codes and types, never by a message's words. SQLite runs in WAL mode: r
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import aiosqlite
-from sqlalchemy import Connection, event, inspect
-from sqlalchemy.exc import DBAPIError, NoSuchModuleError
+from sqlalchemy import URL, Connection, event, inspect, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from gateway.control.store import HEAD
 from gateway.control.store.errors import (
     StoreDamaged,
     StoreError,
@@ -28,7 +28,6 @@ from gateway.control.store.errors import (
     StoreUnavailable,
 )
 from gateway.control.store.location import Location
-from gateway.control.store.schema import HEAD
 
 # https://www.sqlite.org/rescode.html; the low byte is the primary code.
 _SQLITE_ERRORS: Final[dict[int, tuple[type[StoreError], str]]] = {
@@ -106,8 +105,7 @@ class Database:
             raise StoreReplaced(f"another file has taken the place of the store {self.location}")
         with self._translated():
             if self._watch is None:
-                uri = _file_uri(self.location.path)
-                self._watch = await aiosqlite.connect(uri, uri=True, timeout=self._busy_seconds)
+                self._watch = await aiosqlite.connect(self.location.file_uri, timeout=self._busy_seconds, uri=True)
             # https://www.sqlite.org/pragma.html#pragma_data_version: tells of commits by any other connection.
             return tuple(await self._watch.execute_fetchall("PRAGMA data_version"))
 
@@ -116,6 +114,8 @@ class Database:
             current = await connection.run_sync(_current_version)
         if current == HEAD:
             return
+        # What Alembic says of itself is for its developers; warnings still come through.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         from gateway.control.store.migrate import upgrade  # 160 ms, and seldom needed
 
         async with self.write() as connection:
@@ -151,19 +151,23 @@ def _identity(location: Location) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _file_uri(path: Path) -> str:
-    """`rw`: a file that has gone is an error, not a new and empty database. https://www.sqlite.org/uri.html"""
-    return f"file:{quote(str(path))}?mode=rw"
+def _engine_url(location: Location) -> URL:
+    if location.path is not None:
+        database = location.file_uri.partition("?")[0]
+        return URL.create("sqlite+aiosqlite", database=database, query={"mode": "rw", "uri": "true"})
+    try:
+        return make_url(location.url).set(drivername="postgresql+asyncpg")
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        raise StoreUnavailable(f"the store's URL cannot be read: {location}") from None
 
 
 def _engine(location: Location, busy_seconds: float) -> AsyncEngine:
-    url, options = location.url, {}
-    if location.path is not None:
-        url = url.set(database=_file_uri(location.path).partition("?")[0], query={"mode": "rw", "uri": "true"})
-        options["connect_args"] = {"timeout": busy_seconds}
+    options = {"timeout": busy_seconds}  # the same word for both drivers: for a lock, and for a connection
     try:
         # Parameters are hidden from errors and logs: they would show who owns what.
-        engine = create_async_engine(url, hide_parameters=True, pool_size=2, max_overflow=2, **options)
+        engine = create_async_engine(
+            _engine_url(location), hide_parameters=True, pool_size=2, max_overflow=2, connect_args=options
+        )
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise StoreUnavailable(f"the store {location} needs a driver that is not installed ({error})") from error
     if location.path is not None:

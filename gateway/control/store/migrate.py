@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from alembic import command
@@ -10,6 +11,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from gateway.control.store.errors import StoreNewer
+
+log = logging.getLogger(__name__)
 
 SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -30,3 +33,4 @@ def upgrade(connection: Connection, store: str) -> None:
         command.upgrade(config, "head")
     except CommandError as error:
         raise StoreNewer(f"the store {store} was changed by a newer version of kt; install that version") from error
+    log.info("store brought up to date", extra={"store": store})

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import RowMapping, Select, select
 
-from gateway.control.store.schema import gateway_keys, teams
 from gateway.types import GatewayKey
 
 NO_SLOT = -1
@@ -54,20 +53,14 @@ class Changes(msgspec.Struct, frozen=True):
     deleted: list[str]
 
 
-def select_keys() -> Select[Any]:
-    """The query whose rows `record_of` and `key_of` read."""
-    joined = gateway_keys.outerjoin(teams, gateway_keys.c.team_id == teams.c.id)
-    return select(gateway_keys, teams.c.name.label("team")).select_from(joined)
-
-
-def record_of(row: RowMapping) -> KeyRecord:
+def record_of(row: Mapping[str, Any]) -> KeyRecord:
     """A row as a record."""
     return KeyRecord(
         key_of(row), row["revision"], row["created_by"], row["rotated_to"], row["last_used_at"], row["request_count"]
     )
 
 
-def key_of(row: RowMapping) -> GatewayKey:
+def key_of(row: Mapping[str, Any]) -> GatewayKey:
     """A row as the workers know it."""
     slot, models = row["slot"], row["models"]
     return GatewayKey(

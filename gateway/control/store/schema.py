@@ -7,12 +7,7 @@ stamps the changed row with it. That one row is what all writers meet at, so rev
 
 from __future__ import annotations
 
-from typing import Final
-
 from sqlalchemy import JSON, BigInteger, Column, Double, ForeignKey, Integer, LargeBinary, MetaData, String, Table
-
-HEAD: Final = "0001"
-"""The newest migration. Known here so that Alembic (160 ms to import) is needed only when there is work for it."""
 
 # Alembic must know a constraint's name to drop it later, and SQLite gives none by itself.
 metadata = MetaData(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Double,
+    Select,
     and_,
     bindparam,
     case,
@@ -33,7 +34,7 @@ from gateway.control.keys import KeyState
 from gateway.control.store.database import Database
 from gateway.control.store.errors import KeyAmbiguous, KeyNotActive, KeyNotFound
 from gateway.control.store.location import Location
-from gateway.control.store.records import Changes, KeyRecord, KeyScope, key_of, record_of, scope_of, select_keys
+from gateway.control.store.records import Changes, KeyRecord, KeyScope, key_of, record_of, scope_of
 from gateway.control.store.schema import deleted_keys, free_slots, gateway_keys, meta, teams
 from gateway.key_usage import KeyUse
 from gateway.secrets import Secret
@@ -104,7 +105,7 @@ class Store:
 
     async def list_keys(self, wanted: KeyFilter = KeyFilter()) -> list[KeyRecord]:  # noqa: B008 (immutable)
         """The keys that a filter lets through, newest first."""
-        query = select_keys().where(*_conditions(wanted, self._clock()))
+        query = _select_keys().where(*_conditions(wanted, self._clock()))
         async with self._database.read() as connection:
             rows = await connection.execute(query.order_by(gateway_keys.c.created_at.desc(), gateway_keys.c.id))
             return [record_of(row) for row in rows.mappings()]
@@ -173,7 +174,7 @@ class Store:
         """What has changed after `revision`; from 0, all keys there are."""
         async with self._database.read() as connection:
             now = (await connection.execute(select(meta.c.store_id, meta.c.revision))).one()
-            rows = await connection.execute(select_keys().where(gateway_keys.c.revision > revision))
+            rows = await connection.execute(_select_keys().where(gateway_keys.c.revision > revision))
             found = [key_of(row) for row in rows.mappings()]
             gone: list[str] = []
             if revision > 0:
@@ -238,7 +239,7 @@ class Store:
             condition = column.hash == keys.hash_key(reference.encode())
         else:
             condition = or_(column.id == reference, column.name == reference, column.prefix == reference)
-        rows = await connection.execute(select_keys().where(condition))
+        rows = await connection.execute(_select_keys().where(condition))
         found = [record_of(row) for row in rows.mappings()]
         if len(found) > 1:
             now = self._clock()
@@ -252,6 +253,11 @@ class Store:
             ids = ", ".join(f"{record.key.id} ({record.key.prefix}…)" for record in found)
             raise KeyAmbiguous(f"{len(found)} gateway keys go by {reference!r}; name one by its id: {ids}")
         return found[0]
+
+
+def _select_keys() -> Select[Any]:
+    joined = gateway_keys.outerjoin(teams, gateway_keys.c.team_id == teams.c.id)
+    return select(gateway_keys, teams.c.name.label("team")).select_from(joined)
 
 
 def _require_rotatable(record: KeyRecord, now: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.store import Store
+from gateway.control.store.store import Store
 
 
 class Clock:

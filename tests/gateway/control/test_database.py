@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from gateway.control.store import Store
+from gateway.control.store import HEAD
 from gateway.control.store.database import Database
 from gateway.control.store.errors import (
     StoreDamaged,
@@ -29,7 +29,8 @@ from gateway.control.store.errors import (
 from gateway.control.store.location import Location
 from gateway.control.store.migrate import configuration
 from gateway.control.store.records import KeyScope
-from gateway.control.store.schema import HEAD, metadata
+from gateway.control.store.schema import metadata
+from gateway.control.store.store import Store
 
 
 def path_of(url: str) -> Path:
@@ -136,7 +137,7 @@ async def test_what_is_no_database_says_so(url: str) -> None:
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a file system that nobody can write")
 async def test_a_place_where_no_file_can_be_made_says_so() -> None:
-    with pytest.raises(StoreError, match=r"cannot be made|no permission"):
+    with pytest.raises(StoreError, match=r"cannot be|no permission"):
         await Store.open("/sys/kernel/keeptrusts/gateway.db")
 
 
@@ -162,10 +163,12 @@ async def test_a_file_that_was_put_in_the_place_of_another_is_noticed(store: Sto
     ("text", "message"),
     [
         ("mysql://host/db", "'mysql' is not supported"),
-        ("sqlite://", "must be a file"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///", "must be a file"),
+        ("", "must be a file"),
+        ("sqlite:///gateway.db?mode=ro", "options"),
         ("sqlite:///:memory:", "must be a file"),
-        ("postgresql://user:secret@host:port/db", "cannot be read"),
-        ("://", "cannot be read"),
+        ("://", "'' is not supported"),
     ],
 )
 def test_what_is_no_store(text: str, message: str) -> None:
@@ -181,7 +184,13 @@ def test_ways_to_name_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert Location("sqlite:///gateway.db").path == tmp_path / "gateway.db"
     assert Location("sqlite:////var/lib/gateway.db").path == Path("/var/lib/gateway.db")
     assert Location("~/gateway.db").path == Path("/home/ada/gateway.db")
-    postgres = Location("postgres://ada:secret@db.example/keys")
+    assert Location("a%20b.db").path == tmp_path / "a%20b.db"
+    postgres = Location("postgresql://ada:secret@db.example/keys?ssl=require")
     assert postgres.path is None
-    assert postgres.url.drivername == "postgresql+asyncpg"
-    assert str(postgres) == "postgresql://ada:***@db.example/keys"
+    assert str(postgres) == "postgresql://ada@db.example/keys"
+
+
+async def test_a_url_that_cannot_be_read_does_not_show_its_password() -> None:
+    with pytest.raises(StoreUnavailable, match="cannot be read") as caught:
+        await Store.open("postgresql://user:secret@host:port/db")
+    assert "secret" not in str(caught.value)

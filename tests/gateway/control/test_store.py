@@ -10,10 +10,9 @@ import pytest
 
 from gateway.control import keys
 from gateway.control.keys import KeyState
-from gateway.control.store import Store
 from gateway.control.store.errors import KeyAmbiguous, KeyNotActive, KeyNotFound, StoreError
 from gateway.control.store.records import NO_SLOT, KeyScope
-from gateway.control.store.store import SLOT_REST_SECONDS, KeyFilter
+from gateway.control.store.store import SLOT_REST_SECONDS, KeyFilter, Store
 from gateway.key_usage import KeyUse
 from tests.gateway.control.conftest import Clock
 
