@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -216,7 +217,7 @@ def _lanes(provider: Provider, upstream: Upstream, secret: Secret) -> dict[Opera
     lanes = {}
     for operation in Operation:
         try:
-            translation = bind(operation, provider)
+            translation = bind(operation, provider, now=time.time)
         except InvalidRequest:
             continue
         lanes[operation] = Lane(

@@ -38,6 +38,10 @@ class Format(msgspec.Struct, frozen=True):
     meters: bool = False
     usage: Callable[[bytes], Usage | None] | None = None
 
+    def usage_of(self, body: bytes) -> Usage | None:
+        """Usage of a complete answer."""
+        return self.read(body).usage if self.usage is None else self.usage(body)
+
 
 class Identity:
     """The Translation of one format to itself."""
@@ -52,7 +56,7 @@ class Identity:
         self.wire = format.wire
         self.view = format.view
         self.read = format.read
-        self.usage: Callable[[bytes], Usage | None] = format.usage or (lambda body: format.read(body).usage)
+        self.usage = format.usage or format.usage_of
         self.tap: Callable[[], Tap] = format.tap
 
     def request(

@@ -309,6 +309,7 @@ def _without_data(value: Any) -> Any:
 
 class _PromptDetails(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class _CompletionDetails(msgspec.Struct, gc=False):
@@ -331,6 +332,7 @@ class ChatUsage(msgspec.Struct, gc=False):
             completion=self.completion_tokens or 0,
             cached=(prompt.cached_tokens if prompt else self.prompt_cache_hit_tokens) or 0,
             reasoning=(completion.reasoning_tokens or 0) if completion else 0,
+            written=(prompt.cache_write_tokens or 0) if prompt else 0,
         )
 
 

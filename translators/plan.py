@@ -6,16 +6,24 @@ binding is made once, when a configuration is compiled, and shared by all reques
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway.errors import InvalidRequest
 from gateway.types import Operation
-from translators import openai_chat, openai_embeddings, openai_passthrough
+from translators import (
+    anthropic_answers,
+    anthropic_requests,
+    openai_answers,
+    openai_chat,
+    openai_embeddings,
+    openai_passthrough,
+    openai_requests,
+)
+from translators.bridge import Bridge, Inbound, Outbound
 from translators.dialect import Translation
 from translators.identity import Format, Identity
-from translators.providers import PROVIDERS, Provider
+from translators.providers import Provider
 
 SPOKEN: Final[Mapping[Operation, str]] = {
     Operation.CHAT: "openai_chat",
@@ -37,22 +45,29 @@ FORMATS: Final[Mapping[str, Format]] = {
 }
 
 
-def bind(operation: Operation, provider: Provider) -> Translation:
+INBOUND: Final[Mapping[str, Inbound]] = {
+    "openai_chat": Inbound(openai_chat.FORMAT, openai_requests.decode, openai_answers.encode, openai_answers.Writer),
+}
+"""Chat dialects in which a client may speak to a provider of another."""
+
+OUTBOUND: Final[Mapping[str, Outbound]] = {
+    "anthropic_messages": Outbound(anthropic_requests.encode, anthropic_answers.decode, anthropic_answers.Reader),
+}
+"""Chat dialects in which a provider may be spoken to by a client of another."""
+
+
+def bind(operation: Operation, provider: Provider, *, now: Callable[[], float] = lambda: 0.0) -> Translation:
     """The translation between clients of `operation` and `provider`.
+
+    `now` gives Unix seconds for `created`, where the provider does not tell: dialects have no clock of their own.
 
     Raises InvalidRequest, naming both, when the provider does not offer the operation.
     """
-    return _bind(operation, provider.name) if PROVIDERS.get(provider.name) is provider else _make(operation, provider)
-
-
-def _make(operation: Operation, provider: Provider) -> Translation:
     endpoint = provider.endpoints.get(operation)
     spoken = SPOKEN.get(operation)
-    if endpoint is None or spoken is None or endpoint.dialect != spoken:
-        raise InvalidRequest(f"The provider {provider.name} of this model does not offer {operation.value}.")
-    return Identity(FORMATS[spoken], provider.name, provider.refuses)
-
-
-@cache
-def _bind(operation: Operation, name: str) -> Translation:
-    return _make(operation, PROVIDERS[name])
+    if endpoint is not None and spoken is not None:
+        if endpoint.dialect == spoken:
+            return Identity(FORMATS[spoken], provider.name, provider.refuses)
+        if spoken in INBOUND and endpoint.dialect in OUTBOUND:
+            return Bridge(INBOUND[spoken], OUTBOUND[endpoint.dialect], provider.name, now)
+    raise InvalidRequest(f"The provider {provider.name} of this model does not offer {operation.value}.")

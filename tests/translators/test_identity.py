@@ -130,10 +130,6 @@ def test_an_identity_has_no_stream_translator() -> None:
         CHAT.stream("m", include_usage=True)
 
 
-def test_bindings_are_made_once() -> None:
-    assert bind(Operation.CHAT, PROVIDERS["openai"]) is CHAT
-
-
 def test_an_operation_that_the_provider_does_not_offer() -> None:
     with pytest.raises(InvalidRequest, match=r"perplexity.*embeddings"):
         bind(Operation.EMBEDDINGS, PROVIDERS["perplexity"])

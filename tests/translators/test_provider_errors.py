@@ -12,7 +12,9 @@ from translators import provider_errors
 
 
 def read(status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None, passthrough: bool = False):
-    return provider_errors.read(ResponseHead(status, b"", header_lines(headers or [])), body, "acme", passthrough=passthrough)
+    return provider_errors.read(
+        ResponseHead(status, b"", header_lines(headers or [])), body, "acme", passthrough=passthrough
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,517 @@
+"""The canonical form to requests of Anthropic's Messages API.
+
+What Claude's API is strict about is settled here: turns that alternate, results of tools before anything else in a
+turn, no blank text, thinking before tool calls, a limit on tokens, sampling and thinking as the model at hand accepts
+them (`claude_models`). What it cannot express is noted, or refused where it would change what was asked.
+
+Reference: https://platform.claude.com/docs/en/api/messages.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import InvalidRequest
+from translators import claude_models
+from translators.canonical import (
+    ChatRequest,
+    Choosing,
+    Media,
+    Message,
+    OutputFormat,
+    Part,
+    Reasoning,
+    RedactedThinking,
+    Refusal,
+    Role,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+from translators.claude_models import Claude, Sampling
+from translators.notes import Notes
+
+DEFAULT_MAX_TOKENS: Final = 32_000
+"""Sent where the client gave no limit, since the field is required; or the model's own limit, if that is less."""
+
+MAX_CACHE_MARKERS: Final = 4
+ANSWER_TOOL: Final = "kt_json_answer"
+"""The hidden tool through which a model without structured outputs gives its JSON; clients never see it."""
+
+_MIN_BUDGET: Final = 1024
+_BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24_576, "xhigh": 32_000, "max": 32_000}
+
+Block = dict[str, Any]
+
+
+def encode(request: ChatRequest, model: str, notes: Notes) -> bytes:
+    """The body for `POST /v1/messages`. Raises InvalidRequest for what must not be sent otherwise than asked."""
+    traits = claude_models.traits(model)
+    settings = dict(request.settings)
+    if settings.pop("n", 1) != 1:
+        raise InvalidRequest("Claude gives one answer for a request; `n` must be 1.", param="n")
+    body: dict[str, Any] = {"model": model, "max_tokens": _max_tokens(request, traits)}
+    _messages(body, request.messages, notes)
+    tools = [_tool(tool, traits, notes) for tool in request.tools]
+    if tools:
+        body["tools"] = tools
+    _thinking(body, request, traits, notes)
+    _tool_choice(body, request, traits, notes)
+    if request.output is not None:
+        _output(body, request.output, traits, notes)
+    _sampling(body, settings, traits, notes)
+    _others(body, request, settings, notes)
+    if request.stream:
+        body["stream"] = True
+    _limit_cache_markers(body, notes)
+    return orjson.dumps(body)
+
+
+def _max_tokens(request: ChatRequest, traits: Claude) -> int:
+    if request.max_tokens is not None:
+        return request.max_tokens
+    return min(DEFAULT_MAX_TOKENS, traits.max_output)
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+def _messages(body: dict[str, Any], messages: Sequence[Message], notes: Notes) -> None:
+    """System texts to `system`, all others to turns that alternate."""
+    system: list[Block] = []
+    turns: list[tuple[str, list[Block]]] = []
+    for message in messages:
+        if message.name is not None:
+            notes.add(f"{message.path}.name", "not supported by Claude")
+        if message.role is Role.SYSTEM:
+            system += _blocks(message.parts, message.role, notes)
+            continue
+        blocks = _blocks(message.parts, message.role, notes)
+        if turns and turns[-1][0] == message.role.value:
+            turns[-1][1].extend(blocks)
+        elif blocks:
+            turns.append((message.role.value, blocks))
+    if not turns and system:
+        # OpenAI takes a lone system prompt; Claude wants somebody to speak.
+        notes.add("messages", "Claude needs a user message; the last system text was sent as one")
+        turns.append(("user", [system.pop()]))
+    if not turns:
+        raise InvalidRequest("No message has any content for the model.", param="messages")
+    if turns[-1][0] == "assistant":
+        _trim_prefill(turns[-1][1])
+    if system:
+        body["system"] = system
+    body["messages"] = [{"role": role, "content": _in_order(role, blocks)} for role, blocks in turns]
+
+
+_ORDER: Final = {
+    "user": {"tool_result": 0},
+    "assistant": {"thinking": 0, "redacted_thinking": 0, "tool_use": 2},
+}
+
+
+def _in_order(role: str, blocks: list[Block]) -> list[Block]:
+    """Results of tools come first in a user's turn; thinking first and calls last in an assistant's."""
+    return sorted(blocks, key=lambda block: _ORDER[role].get(block["type"], 1))
+
+
+def _trim_prefill(blocks: list[Block]) -> None:
+    """A last turn of the assistant is continued; it must not end in white space."""
+    if blocks[-1]["type"] == "text":
+        blocks[-1]["text"] = blocks[-1]["text"].rstrip()
+
+
+def _blocks(parts: Sequence[Part], role: Role, notes: Notes) -> list[Block]:
+    return [block for part in parts if (block := _block(part, role, notes)) is not None]
+
+
+def _block(part: Part, role: Role, notes: Notes) -> Block | None:
+    match part:
+        case Text(text, _, cache):
+            return _with_cache({"type": "text", "text": text}, cache) if text.strip() else None
+        case Media():
+            if role is not Role.USER:
+                raise InvalidRequest(f"Claude takes no {part.kind} in a {role.value} message.", param=part.path)
+            return _media(part, notes)
+        case ToolResult():
+            return _tool_result(part, notes)
+        case ToolCall(call_id, name, arguments, path, _, cache):
+            call = {"type": "tool_use", "id": call_id, "name": name, "input": _input(arguments, path, notes)}
+            return _with_cache(call, cache)
+        case Thinking(text, signature, path):
+            if signature is None:
+                notes.add(path, "reasoning without Claude's signature was left out")
+                return None
+            return {"type": "thinking", "thinking": text, "signature": signature}
+        case RedactedThinking(data):
+            return {"type": "redacted_thinking", "data": data}
+        case Refusal(text):
+            return {"type": "text", "text": text} if text.strip() else None
+
+
+def _with_cache(block: Block, cache: Any) -> Block:
+    if cache is not None:
+        block["cache_control"] = cache
+    return block
+
+
+def _input(arguments: str, path: str, notes: Notes) -> Any:
+    """A call's arguments as the object that `input` must be, digit for digit as they were written."""
+    try:
+        value = orjson.loads(arguments) if arguments.strip() else {}
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        notes.add(path, "arguments that are no JSON object were sent as {}")
+        return {}
+    return orjson.Fragment(arguments) if value else {}
+
+
+def _tool_result(result: ToolResult, notes: Notes) -> Block:
+    content = _blocks(result.content, Role.USER, notes)
+    block: Block = {"type": "tool_result", "tool_use_id": result.call_id}
+    if len(content) == 1 and content[0].keys() == {"type", "text"}:
+        block["content"] = content[0]["text"]
+    elif content:
+        block["content"] = content
+    if result.is_error:
+        block["is_error"] = True
+    if result.name is not None:
+        notes.add(f"{result.path}.name", "not supported by Claude")
+    return _with_cache(block, result.cache)
+
+
+_MAGIC: Final = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+)
+_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+
+
+def _media(media: Media, notes: Notes) -> Block:
+    if media.kind == "image":
+        block: Block = {"type": "image", "source": _image_source(media, notes)}
+        if media.detail not in (None, "auto"):
+            notes.add(f"{media.path}.image_url.detail", "not supported by Claude")
+    elif media.kind == "document":
+        block = {"type": "document", "source": _document_source(media)}
+        if media.name:
+            block["title"] = media.name
+    else:
+        raise InvalidRequest(f"Claude takes no {media.kind}.", param=media.path)
+    return _with_cache(block, media.cache)
+
+
+def _image_source(media: Media, notes: Notes) -> Block:
+    if media.url is not None:
+        return {"type": "url", "url": media.url}
+    if media.data is None:
+        return {"type": "file", "file_id": media.file_id}
+    kind = _magic(media.data)
+    if kind is None:
+        kind = {"image/jpg": "image/jpeg"}.get(media.media_type or "", media.media_type)
+    elif kind != media.media_type:
+        notes.add(media.path, f"the image is {kind}, not {media.media_type}")
+    if kind not in _IMAGES:
+        raise InvalidRequest(f"Claude takes PNG, JPEG, GIF and WebP images, not {kind}.", param=media.path)
+    return {"type": "base64", "media_type": kind, "data": media.data}
+
+
+def _magic(data: str) -> str | None:
+    """What an image really is, by its first bytes: Claude refuses one whose media type is wrong."""
+    try:
+        head = base64.b64decode(data[:24], validate=True)
+    except binascii.Error:
+        return None
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
+
+
+def _document_source(media: Media) -> Block:
+    if media.url is not None:
+        return {"type": "url", "url": media.url}
+    if media.data is None:
+        raise InvalidRequest("A file is known only to the provider that stores it; send its data.", param=media.path)
+    if media.media_type == "application/pdf":
+        return {"type": "base64", "media_type": "application/pdf", "data": media.data}
+    if media.media_type is not None and media.media_type.startswith("text/"):
+        return {"type": "text", "media_type": "text/plain", "data": _decoded(media)}
+    raise InvalidRequest(f"Claude takes PDF and plain text files, not {media.media_type}.", param=media.path)
+
+
+def _decoded(media: Media) -> str:
+    try:
+        return base64.b64decode(media.data or "", validate=True).decode()
+    except ValueError:
+        raise InvalidRequest("The file is not base64 of UTF-8 text.", param=media.path) from None
+
+
+# --- tools and output ------------------------------------------------------------------------------------------------
+
+
+def _tool(tool: Tool, traits: Claude, notes: Notes) -> Block:
+    block: Block = {"name": tool.name, "input_schema": _input_schema(tool)}
+    if tool.description:
+        block["description"] = tool.description
+    if tool.strict:
+        if traits.structured and is_native(orjson.loads(tool.parameters or b"{}")):
+            block["strict"] = True
+        else:
+            notes.add(f"{tool.path}.function.strict", "not supported by this model for this schema")
+    return _with_cache(block, tool.cache)
+
+
+def _input_schema(tool: Tool) -> Any:
+    schema = orjson.loads(tool.parameters) if tool.parameters else {}
+    if not isinstance(schema, dict):
+        raise InvalidRequest(f"`{tool.path}.function.parameters` must be an object.", param=tool.path)
+    if "type" in schema and tool.parameters:
+        return orjson.Fragment(tool.parameters)
+    return {"type": "object", "properties": {}, **schema}
+
+
+_CHOICES: Final = {Choosing.AUTO: "auto", Choosing.REQUIRED: "any", Choosing.NONE: "none", Choosing.NAMED: "tool"}
+
+
+def _tool_choice(body: dict[str, Any], request: ChatRequest, traits: Claude, notes: Notes) -> None:
+    """Only with tools; a forced one only where the model lets itself be forced."""
+    if not request.tools:
+        return
+    choice = request.tool_choice
+    mode = choice.mode if choice is not None else Choosing.AUTO
+    if mode in (Choosing.REQUIRED, Choosing.NAMED) and not _may_force(body, traits):
+        why = "thinking" if traits.forced_tools else "this model"
+        notes.add("tool_choice", f"a tool cannot be forced with {why}; sent as auto")
+        mode = Choosing.AUTO
+    wanted: dict[str, Any] = {"type": _CHOICES[mode]}
+    if mode is Choosing.NAMED and choice is not None:
+        wanted["name"] = choice.name
+    if request.parallel_tool_calls is False and mode is not Choosing.NONE:
+        wanted["disable_parallel_tool_use"] = True
+    if choice is not None or len(wanted) > 1:
+        body["tool_choice"] = wanted
+
+
+def _may_force(body: dict[str, Any], traits: Claude) -> bool:
+    return traits.forced_tools and body.get("thinking", {}).get("type") != "enabled"
+
+
+def _output(body: dict[str, Any], output: OutputFormat, traits: Claude, notes: Notes) -> None:
+    """Structured output where model and schema allow it; else a hidden tool whose input is the answer."""
+    schema = orjson.loads(output.schema) if output.schema is not None else None
+    native = schema is not None and traits.structured and is_native(schema)
+    if native or (schema is not None and traits.structured and not _may_force(body, traits)):
+        if not native:
+            notes.add("response_format", "bounds that this model cannot be held to were left out of the schema")
+        shape = orjson.Fragment(output.schema or b"{}") if native else _closed(schema)
+        body.setdefault("output_config", {})["format"] = {"type": "json_schema", "schema": shape}
+        return
+    what = output.description or output.name or "a JSON object"
+    tool = {
+        "name": ANSWER_TOOL,
+        "description": f"Give the answer: {what}.",
+        "input_schema": schema or {"type": "object"},
+    }
+    body.setdefault("tools", []).append(tool)
+    _force_answer(body, traits, notes)
+
+
+def _force_answer(body: dict[str, Any], traits: Claude, notes: Notes) -> None:
+    """Have the hidden tool called; where the client has tools too, one of them or the hidden one."""
+    choice = body.get("tool_choice", {})
+    if not _may_force(body, traits):
+        body.setdefault("system", []).append({"type": "text", "text": f"Answer by calling the tool {ANSWER_TOOL}."})
+        notes.add("response_format", "asked for in words; this model cannot be held to it")
+    elif len(body["tools"]) == 1 or choice.get("type") == "none":
+        body["tool_choice"] = {"type": "tool", "name": ANSWER_TOOL}
+    elif choice.get("type", "auto") == "auto":
+        body["tool_choice"] = {**choice, "type": "any"}
+
+
+_NATIVE_KEYS: Final = frozenset(
+    {"$defs", "$ref", "$schema", "additionalProperties", "allOf", "anyOf", "const", "default", "description", "enum"}
+    | {"format", "items", "properties", "required", "title", "type"}
+)
+
+
+def is_native(schema: Any) -> bool:
+    """Whether Claude's structured outputs take a schema as it is: closed objects, no bounds.
+
+    https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations
+    """
+    if not isinstance(schema, dict) or not _NATIVE_KEYS.issuperset(schema):
+        return False
+    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+        return False
+    inner = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values()]
+    inner += [*schema.get("anyOf", ()), *schema.get("allOf", ())]
+    if "items" in schema:
+        inner.append(schema["items"])
+    return all(map(is_native, inner))
+
+
+def _closed(schema: Any) -> Any:
+    """The schema as structured outputs take it: objects closed, what they do not know left out."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: value for key, value in schema.items() if key in _NATIVE_KEYS}
+    for key in ("properties", "$defs"):
+        if isinstance(closed.get(key), dict):
+            closed[key] = {name: _closed(value) for name, value in closed[key].items()}
+    for key in ("anyOf", "allOf", "items"):
+        if key in closed:
+            closed[key] = _closed(closed[key])
+    return {**closed, "additionalProperties": False} if closed.get("type") == "object" else closed
+
+
+# --- thinking and sampling -------------------------------------------------------------------------------------------
+
+
+def _thinking(body: dict[str, Any], request: ChatRequest, traits: Claude, notes: Notes) -> None:
+    reasoning = request.reasoning
+    if reasoning is None:
+        return
+    if not traits.thinks:
+        if not reasoning.off:
+            notes.add("reasoning_effort", "this model does not think")
+    elif reasoning.off:
+        if traits.off is None:
+            notes.add("reasoning_effort", "thinking cannot be switched off for this model")
+        elif traits.adaptive:
+            body["thinking"] = {"type": traits.off}
+    elif traits.adaptive and (reasoning.budget is None or not traits.budget):
+        body["thinking"] = {"type": "adaptive"}
+        _effort(body, reasoning, traits, notes)
+    else:
+        _budget(body, request, reasoning, traits, notes)
+
+
+def _effort(body: dict[str, Any], reasoning: Reasoning, traits: Claude, notes: Notes) -> None:
+    if reasoning.budget is not None:
+        notes.add("thinking.budget_tokens", "this model decides by itself how much to think")
+    effort = reasoning.effort
+    if effort is None:
+        return
+    if effort not in traits.efforts:
+        known = {"minimal": "low", "xhigh": "high"}.get(effort)
+        notes.add("reasoning_effort", f"{effort} is not known to this model; sent as {known or 'its default'}")
+        effort = known
+    if effort is not None:
+        body["output_config"] = {"effort": effort}
+
+
+def _budget(body: dict[str, Any], request: ChatRequest, reasoning: Reasoning, traits: Claude, notes: Notes) -> None:
+    """Thinking by a budget, which must leave room for the answer and be at least 1,024 tokens."""
+    wanted = reasoning.budget if reasoning.budget is not None else _BUDGETS.get(reasoning.effort or "", 8192)
+    if request.max_tokens is None:
+        body["max_tokens"] = min(body["max_tokens"] + wanted, traits.max_output)
+    limit = body["max_tokens"]
+    if limit <= _MIN_BUDGET:
+        notes.add("reasoning_effort", f"left out: max_tokens {limit} leaves no room for thinking")
+        return
+    if _lost_its_thinking(body["messages"]):
+        notes.add("reasoning_effort", "left out: the last tool call came without its thinking")
+        return
+    budget = max(_MIN_BUDGET, min(wanted, limit // 2 if reasoning.budget is None else limit - 1))
+    if budget < wanted:
+        notes.add("reasoning_effort", f"a budget of {wanted} tokens was cut to {budget} by max_tokens {limit}")
+    body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+
+
+def _lost_its_thinking(messages: list[Block]) -> bool:
+    """The conversation goes on after a tool call, whose turn would have to begin with thinking but does not."""
+    turn = next((message for message in reversed(messages) if message["role"] == "assistant"), None)
+    if turn is None or not any(block["type"] == "tool_use" for block in turn["content"]):
+        return False
+    return turn["content"][0]["type"] not in ("thinking", "redacted_thinking")
+
+
+_SAMPLING: Final = ("temperature", "top_p", "top_k")
+
+
+def _sampling(body: dict[str, Any], settings: dict[str, Any], traits: Claude, notes: Notes) -> None:
+    """`temperature`, `top_p` and `top_k`, as far as the model and thinking allow them."""
+    given: dict[str, Any] = {key: settings.pop(key) for key in _SAMPLING if key in settings}
+    if traits.sampling is Sampling.NEITHER or body.get("thinking", {}).get("type") == "enabled":
+        why = "this model" if traits.sampling is Sampling.NEITHER else "thinking"
+        for key, value in given.items():
+            if value != 1:
+                notes.add(key, f"not supported with {why}")
+        return
+    if traits.sampling is Sampling.ONE and {"temperature", "top_p"} <= given.keys():
+        del given["top_p"]
+        notes.add("top_p", "not supported together with temperature")
+    temperature = given.get("temperature")
+    if isinstance(temperature, int | float) and temperature > 1:
+        given["temperature"] = 1
+        notes.add("temperature", f"{temperature} is above Claude's highest; sent as 1")
+    body.update(given)
+
+
+# --- the rest --------------------------------------------------------------------------------------------------------
+
+
+def _others(body: dict[str, Any], request: ChatRequest, settings: dict[str, Any], notes: Notes) -> None:
+    for key, value in settings.items():
+        take = _SETTINGS.get(key)
+        if take is None or not take(body, value):
+            notes.add(key, "not supported by Claude")
+    if request.user:
+        # Anthropic asks for an opaque id: no name, no address. The same user gets the same id.
+        body["metadata"] = {"user_id": hashlib.sha256(request.user.encode()).hexdigest()}
+
+
+def _stop(body: dict[str, Any], value: Any) -> bool:
+    """Blank sequences are refused by Claude; they would stop at every word."""
+    words = [value] if isinstance(value, str) else value
+    kept = [word for word in words if isinstance(word, str) and word.strip()]
+    if kept:
+        body["stop_sequences"] = kept
+    return len(kept) == len(words)
+
+
+def _service_tier(body: dict[str, Any], value: Any) -> bool:
+    tier = {"default": "standard_only", "standard_only": "standard_only", "priority": "auto"}.get(value)
+    if tier is not None:
+        body["service_tier"] = tier
+    return tier is not None
+
+
+def _cache_control(body: dict[str, Any], value: Any) -> bool:
+    body["cache_control"] = value
+    return True
+
+
+_SETTINGS: Final[dict[str, Callable[[dict[str, Any], Any], bool]]] = {
+    "stop": _stop,
+    "service_tier": _service_tier,
+    "cache_control": _cache_control,
+}
+
+
+def _limit_cache_markers(body: dict[str, Any], notes: Notes) -> None:
+    """Claude takes four markers; the last ones cover the most."""
+    marked = [block for block in _all_blocks(body) if "cache_control" in block]
+    surplus = len(marked) - MAX_CACHE_MARKERS + ("cache_control" in body)
+    for block in marked[: max(surplus, 0)]:
+        del block["cache_control"]
+        notes.add("cache_control", f"only the last {MAX_CACHE_MARKERS} markers were kept")
+
+
+def _all_blocks(body: dict[str, Any]) -> list[Block]:
+    """Everything that can carry a marker, in the order in which the prompt is cached."""
+    turns = [block for message in body["messages"] for block in message["content"]]
+    return [*body.get("tools", ()), *body.get("system", ()), *turns]

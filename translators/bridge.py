@@ -1,0 +1,178 @@
+"""The Translation between two dialects, through the canonical form.
+
+It does nothing itself but put the two halves together: the client's dialect reads the request and writes the answer,
+the provider's writes the request and reads the answer. The dialects come as functions, so none knows the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+import msgspec
+import orjson
+
+from gateway.errors import GatewayError, InvalidRequest, UpstreamError
+from gateway.sse import FrameSplitter
+from gateway.types import ResponseHead, Usage
+from translators import paths, provider_errors
+from translators.canonical import ChatAnswer, ChatRequest, Event, Start, Stop
+from translators.dialect import AnswerView, RequestView, StreamTranslator, Tap, Translated
+from translators.identity import Format
+from translators.notes import Notes
+
+
+class StreamReader(Protocol):
+    """Reads a provider's stream, one event at a time."""
+
+    def read(self, payload: bytes) -> Iterator[Event]:
+        """Take payload bytes, cut anywhere, and tell what happened.
+
+        Raises UpstreamStatus for an error that the provider reports within the stream, UpstreamInvalid for garbage.
+        """
+        ...
+
+    def end(self) -> Iterator[Event]:
+        """The provider's stream ended. Raises UpstreamInvalid where it was not complete."""
+        ...
+
+
+class StreamWriter(Protocol):
+    """Writes a client's stream."""
+
+    def write(self, event: Event) -> bytes:
+        """The frames for one event, possibly none."""
+        ...
+
+    def end(self) -> bytes:
+        """The end mark and what stands before it."""
+        ...
+
+
+class Inbound(msgspec.Struct, frozen=True):
+    """A dialect in which clients speak. `writer` gets model, `created` and whether usage is wanted."""
+
+    format: Format
+    decode: Callable[[bytes, Notes], ChatRequest]
+    encode: Callable[[ChatAnswer, str, int], bytes]
+    writer: Callable[[str, int, bool], StreamWriter]
+
+
+class Outbound(msgspec.Struct, frozen=True):
+    """A dialect in which a provider is spoken to. `encode` gets the provider's model."""
+
+    encode: Callable[[ChatRequest, str, Notes], bytes]
+    decode: Callable[[bytes], ChatAnswer]
+    reader: Callable[[], StreamReader]
+
+
+class Bridge:
+    """A chat, asked for in one dialect and answered in another. `now` gives Unix seconds, for `created`."""
+
+    identity = False
+
+    def __init__(self, inbound: Inbound, outbound: Outbound, provider: str, now: Callable[[], float]) -> None:
+        self._inbound = inbound
+        self._outbound = outbound
+        self._provider = provider
+        self._now = now
+        self.wire = inbound.format.wire
+        self.view = inbound.format.view
+        self.read = inbound.format.read
+        self.usage = inbound.format.usage_of
+
+    def request(
+        self, body: bytes, view: RequestView, *, model: str, replacements: Mapping[int, str], meter: bool
+    ) -> Translated:
+        """The provider's request. Raises InvalidRequest for what the provider cannot be asked."""
+        if replacements:
+            body = _replaced(body, view, replacements)
+        notes = Notes()
+        try:
+            request = self._inbound.decode(body, notes)
+            encoded = self._outbound.encode(request, model, notes)
+        except GatewayError:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            # A field of a type that no SDK would send, somewhere deep: the dialects check where it is worth a message.
+            raise InvalidRequest(f"The request has a field of the wrong type: {error}") from error
+        return Translated(encoded, notes.all())
+
+    def answer(self, body: bytes, model: str) -> bytes:
+        """A complete answer in the client's dialect. Raises UpstreamInvalid."""
+        return self._inbound.encode(self._outbound.decode(body), model, int(self._now()))
+
+    def error(self, head: ResponseHead, body: bytes, *, passthrough: bool = False) -> UpstreamError:
+        """The provider's error answer as the gateway's error."""
+        return provider_errors.read(head, body, self._provider, passthrough=passthrough)
+
+    def stream(self, model: str, *, include_usage: bool) -> StreamTranslator:
+        """A translator for one stream."""
+        writer = self._inbound.writer(model, int(self._now()), include_usage)
+        return BridgedStream(self._outbound.reader(), writer, self._inbound.format.tap())
+
+    def tap(self) -> Tap:
+        """Never called: a bridge translates its streams."""
+        raise TypeError("a bridge translates its streams; use stream()")
+
+
+class BridgedStream:
+    """One stream on its way from the provider's dialect to the client's.
+
+    An error that follows events in the same bytes is raised by the next call, so that those events still get through.
+    """
+
+    __slots__ = ("_failure", "_reader", "_splitter", "_tap", "_writer", "usage")
+
+    def __init__(self, reader: StreamReader, writer: StreamWriter, tap: Tap) -> None:
+        self.usage: Usage | None = None
+        self._reader = reader
+        self._writer = writer
+        self._splitter = FrameSplitter()
+        self._tap = tap
+        self._failure: GatewayError | None = None
+
+    def feed(self, payload: bytes) -> bytes:
+        """Take payload bytes, cut anywhere, and return the client's frames."""
+        return self._pass(self._reader.read(payload))
+
+    def finish(self) -> bytes:
+        """The client's last frames. Raises UpstreamInvalid where the provider's stream was not complete."""
+        if self._failure is not None:
+            raise self._failure
+        last = self._pass(self._reader.end())
+        if self._failure is not None:
+            raise self._failure
+        return last + self._writer.end()
+
+    def _pass(self, events: Iterator[Event]) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        frames = []
+        try:
+            for event in events:
+                if isinstance(event, Start | Stop) and event.usage is not None:
+                    self.usage = event.usage
+                frames.append(self._writer.write(event))
+        except GatewayError as failure:
+            if not any(frames):
+                raise
+            self._failure = failure
+        out = b"".join(frames)
+        if out:
+            for frame in self._splitter.feed(out):
+                self._tap.feed(frame)
+        return out
+
+    def answer(self) -> AnswerView:
+        """The answer as far as it has come."""
+        seen = self._tap.answer()
+        return AnswerView(self.usage or seen.usage, seen.texts, seen.finish_reason, seen.truncated)
+
+
+def _replaced(body: bytes, view: RequestView, replacements: Mapping[int, str]) -> bytes:
+    tree = orjson.loads(body)
+    texts = view.texts()
+    for index, text in replacements.items():
+        paths.put(tree, texts[index].path, text)
+    return orjson.dumps(tree)
