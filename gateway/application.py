@@ -54,7 +54,9 @@ class GatewayApplication:
         services = self._services
         wire = Wire.OPENAI
         try:
-            endpoint = find(head.method, head.path)
+            endpoint = head.endpoint
+            if endpoint is None:
+                endpoint = head.endpoint = find(head.method, head.path)
             wire = endpoint.wire
             if endpoint.place is Place.PROVIDER:
                 if services.draining:

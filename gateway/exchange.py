@@ -643,11 +643,8 @@ class Exchange:
         return fields + _STREAM_FIELDS if streams else fields
 
     def _own_fields(self) -> bytes:
-        if self.hold is None:
-            return b"x-request-id: %b\r\n" % self._shown_id()
-        return b"".join(
-            (b"x-request-id: %b\r\n" % self._shown_id(), *[b"%b: %b\r\n" % field for field in self.hold.headers])
-        )
+        fields = b"x-request-id: %b\r\n" % self._shown_id()
+        return fields if self.hold is None else fields + self.hold.lines
 
     def _shown_id(self) -> bytes:
         """The request id that client and provider read: the client's own, where it sent one."""

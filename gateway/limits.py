@@ -185,46 +185,48 @@ class Hold:
             self._row.end()
 
     @property
-    def headers(self) -> Headers:
-        """OpenAI's `x-ratelimit-*` headers as they stood when the request was admitted, this request included."""
+    def lines(self) -> bytes:
+        """OpenAI's `x-ratelimit-*` fields as they stood when the request was admitted, this request included, each with
+        its line end. 0.9 µs."""
         reset = self._second + WINDOW - self._now
         # Only a request that takes no tokens may find that the last ones were taken earlier.
         token_reset = reset if self.estimate else self._row.token_wait(self._tokens, self._now)
-        return _headers(self._row.key, self._requests + 1, reset, self._tokens + self.estimate, token_reset)
+        return _lines(self._row, self._requests + 1, reset, self._tokens + self.estimate, token_reset)
+
+    @property
+    def headers(self) -> Headers:
+        """The same as pairs."""
+        return _pairs(self.lines)
 
 
-def _headers(key: GatewayKey, requests: float, requests_reset: float, tokens: float, tokens_reset: float) -> Headers:
-    """https://platform.openai.com/docs/guides/rate-limits: limit, what remains, and when all of it is free again."""
-    headers: Headers = ()
-    if (rpm := key.requests_per_minute) is not None:
-        headers = (
-            (b"x-ratelimit-limit-requests", b"%d" % rpm),
-            (b"x-ratelimit-remaining-requests", b"%d" % max(rpm - requests, 0)),
-            (b"x-ratelimit-reset-requests", _duration(requests_reset)),
-        )
-    if (tpm := key.tokens_per_minute) is not None:
-        headers += (
-            (b"x-ratelimit-limit-tokens", b"%d" % tpm),
-            (b"x-ratelimit-remaining-tokens", b"%d" % max(tpm - tokens, 0)),
-            (b"x-ratelimit-reset-tokens", _duration(tokens_reset)),
-        )
-    return headers
+# https://platform.openai.com/docs/guides/rate-limits: the limit, what remains, and when all of it is free again, in
+# Go's notation for durations; always in seconds, so that one format does.
+_REQUEST_LINES = (
+    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %.3fs\r\n"
+)
+_TOKEN_LINES = _REQUEST_LINES.replace(b"requests", b"tokens")
 
 
-def _duration(seconds: float) -> bytes:
-    """Go's notation, which OpenAI uses: `17ms`, `8.64s`, `1m0s`. Rounded up to the millisecond."""
-    milliseconds = max(ceil(seconds * 1000), 0)
-    if 0 < milliseconds < 1000:
-        return b"%dms" % milliseconds
-    minutes, rest = divmod(milliseconds, 60_000)
-    return f"{f'{minutes}m' if minutes else ''}{rest / 1000:g}s".encode()
+def _lines(row: Row, requests: float, requests_reset: float, tokens: float, tokens_reset: float) -> bytes:
+    rpm, tpm = row.rpm, row.tpm
+    lines = b""
+    if rpm < inf:
+        lines = _REQUEST_LINES % (rpm, max(rpm - requests, 0.0), requests_reset)
+    if tpm < inf:
+        lines += _TOKEN_LINES % (tpm, max(tpm - tokens, 0.0), tokens_reset)
+    return lines
+
+
+def _pairs(lines: bytes) -> Headers:
+    pairs = (line.split(b": ") for line in lines.splitlines())
+    return tuple((name, value) for name, value in pairs)
 
 
 def _refusal(row: Row, needed: int, requests: float, tokens: float, running: float, now: float) -> RateLimited:
     """The error that says which limit is reached, by how much, and when to try again."""
     key = row.key
     rpm, tpm = key.requests_per_minute, key.tokens_per_minute
-    headers = _headers(key, requests, row.request_wait(requests, now), tokens, row.token_wait(tokens, now))
+    headers = _pairs(_lines(row, requests, row.request_wait(requests, now), tokens, row.token_wait(tokens, now)))
     if rpm == 0 or key.max_concurrency == 0 or (tpm is not None and needed > tpm):
         return _hopeless(key, needed, headers)
     waits: list[tuple[float, str]] = []

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from gateway.http1 import HOP_BY_HOP
+
 
 class Phase(enum.StrEnum):
     """When a policy runs: on what goes to the model, or on the complete answer."""
@@ -112,8 +114,8 @@ ALLOWED = Screening(Verdict.ALLOW)
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one exchange, as the provider counted them.
 
-    `prompt` includes `cached` (read from the provider's prompt cache) and `written` (put into it, where that has a price
-    of its own); `completion` includes `reasoning`.
+    `prompt` includes `cached` (read from the provider's prompt cache) and `written` (put into it, where that has a
+    price of its own); `completion` includes `reasoning`.
     """
 
     prompt: int = 0
@@ -227,9 +229,11 @@ class ResponseHead(msgspec.Struct):
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Names in lower case, and values. Made anew at each call: for errors and translations."""
+        """Names in lower case, and values, without hop-by-hop fields. Made anew at each call: for errors and
+        translations."""
         pairs = [line.partition(b":") for line in self.raw.split(b"\r\n") if line]
-        return [(name.lower(), value.strip(b" \t")) for name, _, value in pairs]
+        fields = [(name.lower(), value.strip(b" \t")) for name, _, value in pairs]
+        return [field for field in fields if field[0] not in HOP_BY_HOP]
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of a field, by its lower-case name, or None."""
