@@ -13,8 +13,8 @@ further ones. An answer is bytes, a list of steps, or a function of the request 
 
 - bytes: written at once, in one write;
 - a `Gate`: wait until the test opens it;
-- RESET: close with RST; CLOSE: close with FIN after what was written; EOF: send FIN and keep reading; STALL: do nothing
-  more on this connection.
+- RESET: close with RST; CLOSE: close with FIN after what was written; DROP: close the socket without TLS's closing
+  alert; EOF: send FIN and keep reading; STALL: do nothing more on this connection.
 
 `greeting` are steps taken as soon as a client connects (`[RESET]`, `[STALL]`, unasked bytes). `tls` is a server context
 (see `Authority`). Requests must carry a Content-Length or no body. Everything received is kept: `requests`,
@@ -51,11 +51,12 @@ class Action(enum.Enum):
 
     RESET = "reset"
     CLOSE = "close"
+    DROP = "drop"
     EOF = "eof"
     STALL = "stall"
 
 
-RESET, CLOSE, EOF, STALL = Action.RESET, Action.CLOSE, Action.EOF, Action.STALL
+RESET, CLOSE, DROP, EOF, STALL = Action.RESET, Action.CLOSE, Action.DROP, Action.EOF, Action.STALL
 
 
 class Gate:
@@ -331,13 +332,17 @@ class _Wire(asyncio.Protocol):
             elif step is EOF:
                 self._transport.write_eof()
             else:
-                if step is RESET:
-                    sock = self._transport.get_extra_info("socket")
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    self._transport.abort()
-                else:
-                    self._transport.close()
+                self._end(step)
                 await asyncio.get_running_loop().create_future()
+
+    def _end(self, how: Action) -> None:
+        if how is RESET:
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if how is CLOSE:
+            self._transport.close()
+        else:
+            self._transport.abort()
 
 
 def head(status: int = 200, *fields: tuple[str, str], length: int | None = None, chunked: bool = False) -> bytes:

@@ -97,9 +97,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     `walker` belongs to the response that is being read, when it is chunked. `lane`, where the listener has set it, is
     asked first about every read of that response: it takes one that is exactly one whole chunk, and says so.
-    `request_sent`: a byte of the latest
-    request has been given to the transport, so it must not be tried again unasked. `write_paused`: the provider takes
-    the request slower than it was written.
+    `request_sent`: a byte of the latest request has been given to the transport, so it must not be tried again unasked.
+    `write_paused`: the provider takes the request slower than it was written.
     """
 
     __slots__ = (

@@ -171,6 +171,46 @@ async def test_the_walker_knows_the_payload_of_what_was_read() -> None:
     assert sized.connection.walker is None
 
 
+async def test_a_lane_is_asked_first_and_only_for_the_response_that_it_was_set_for() -> None:
+    scene, taken = Scene(), []
+
+    def lane(data: bytes) -> bool:
+        if data == chunk(b"data: 1\n\n"):
+            taken.append(data)
+            return True
+        return False
+
+    scene.read(head(200, chunked=True))
+    scene.connection.lane = lane
+    scene.read(chunk(b"data: 1\n\n"), chunk(b"data: 2\n\n"), chunk(b"data: 1\n\n"), LAST_CHUNK)
+    assert taken == [chunk(b"data: 1\n\n")] * 2
+    assert scene.listener.reads == [b"", chunk(b"data: 2\n\n"), LAST_CHUNK]
+    assert scene.connection.lane is None
+    assert scene.owner.told == ["idle"]
+
+
+@pytest.mark.parametrize("end", ["abort", "reset", "malformed"])
+async def test_a_lane_ends_with_its_response(end: str) -> None:
+    scene = Scene()
+    taken: list[bytes] = []
+
+    def lane(data: bytes) -> bool:
+        taken.append(data)
+        return False
+
+    scene.read(head(200, chunked=True))
+    scene.connection.lane = lane
+    if end == "abort":
+        scene.connection.abort()
+    elif end == "reset":
+        scene.lose(ConnectionResetError())
+    else:
+        scene.read(b"zz\r\n")
+    asked = len(taken)
+    scene.connection.data_received(b"late")
+    assert len(taken) == asked
+
+
 async def test_the_connection_is_free_before_the_listener_hears_of_the_end() -> None:
     scene = Scene()
 

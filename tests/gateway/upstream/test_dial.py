@@ -18,7 +18,18 @@ from gateway.upstream.dns import Resolver
 from gateway.upstream.egress import DIRECT, Egress
 from gateway.upstream.tls import Contexts
 from tests.gateway.upstream.support import GET, Clock, Recorder, ask, exchange, pools_of, to
-from tests.provider import CLOSE, Authority, Gate, ScriptedProvider, Step, deaf_port, refusing_port, respond, stream
+from tests.provider import (
+    CLOSE,
+    DROP,
+    Authority,
+    Gate,
+    ScriptedProvider,
+    Step,
+    deaf_port,
+    refusing_port,
+    respond,
+    stream,
+)
 
 OK = respond(b"ok")
 NAME = "provider.test"
@@ -77,6 +88,19 @@ async def test_a_stream_over_tls_and_an_end_by_closing_alert(authority: Authorit
         closed = await exchange(pools, destination)
         assert (closed.body, closed.error) == (b"untilclose", None)
         assert len(provider.connections) == 1
+
+
+async def test_an_end_without_closing_alert_is_not_a_complete_body(authority: Authority) -> None:
+    """RFC 9112, section 9.8: anyone on the way could have cut it."""
+    go = Gate()
+    answer: list[Step] = [b"HTTP/1.1 200 OK\r\n\r\n", b"until", go, DROP]
+    async with ScriptedProvider(answer, tls=authority.server_context("127.0.0.1")) as provider, pools_of() as pools:
+        recorder = Recorder()
+        ask(pools, to(provider, tls=True, ca_file=authority.ca_file), recorder)
+        await recorder.read(5)
+        go.open()
+        await recorder.over
+        assert recorder.events[-1] == ("failed", "UpstreamReset")
 
 
 async def test_large_bodies_over_tls(authority: Authority) -> None:

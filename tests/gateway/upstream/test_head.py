@@ -85,8 +85,8 @@ def test_a_body_until_close_never_keeps_the_connection() -> None:
     assert parse_head(lines("Connection: keep-alive"))[2] is False
 
 
-def test_hop_by_hop_fields_and_those_that_connection_names_are_removed() -> None:
-    head, _, _ = parse_head(
+def test_hop_by_hop_fields_and_those_that_connection_names_are_removed_but_for_the_length() -> None:
+    head, _, keep_alive = parse_head(
         lines(
             "Connection: close, X-Debug, content-length",
             "Keep-Alive: timeout=5",
@@ -94,12 +94,22 @@ def test_hop_by_hop_fields_and_those_that_connection_names_are_removed() -> None
             "Trailer: x",
             "Upgrade: h2c",
             "X-Debug: 1",
+            "x-debug: 2",
             "X-Kept: 1",
             "Content-Length: 2",
         )
     )
     assert head.headers == [(b"x-kept", b"1"), (b"content-length", b"2")]
-    assert head.content_length == 2
+    assert (head.content_length, keep_alive) == (2, False)
+    assert b"debug: " not in head.raw.lower()
+
+
+def test_fields_travel_as_they_came_and_the_media_type_in_lower_case() -> None:
+    head, _, _ = parse_head(lines("Content-Type: Text/Event-Stream; Charset=UTF-8", "X-A:  B", "x-a: c"))
+    assert head.raw == b"Content-Type: Text/Event-Stream; Charset=UTF-8\r\nX-A:  B\r\nx-a: c\r\n"
+    assert head.media == b"text/event-stream; charset=utf-8"
+    assert head.get(b"x-a") == b"B"
+    assert head.get(b"x-b") is None
 
 
 @pytest.mark.parametrize(
