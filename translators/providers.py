@@ -183,7 +183,7 @@ def upstream_of(
 ) -> Upstream:
     """Join a row with a target's own settings. Raises ValueError, in words for the operator."""
     if provider.local:
-        return Upstream(provider, Origin(f"{provider.name}.invalid", 443), "", model)
+        return Upstream(provider, Origin(f"{provider.name}.invalid", 443), "/v1", model)
     url = base_url or provider.base_url
     if not url:
         raise ValueError(f"provider {provider.name} needs a base_url")
