@@ -7,6 +7,7 @@ foreign exception becomes an UpstreamUnreachable that says the next step; deadli
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Sequence
 from typing import Final
@@ -18,6 +19,8 @@ from gateway.upstream.dns import Resolver
 from gateway.upstream.egress import Egress, Proxy
 from gateway.upstream.head import parse_head
 from gateway.upstream.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, Contexts, explain
+
+_log = logging.getLogger(__name__)
 
 STAGGER_SECONDS: Final = 0.25
 """Head start of one address before the next is tried beside it (RFC 8305, section 5)."""
@@ -33,6 +36,14 @@ class Dialler:
         self._egress = egress
         self._contexts = contexts
         self._stagger_seconds = stagger_seconds
+
+    def prepare(self, destination: Destination) -> None:
+        """Read the certificates that the destination needs now, rather than in its first request (20 ms)."""
+        if destination.origin.tls:
+            try:
+                self._contexts.get(destination.ca_file)
+            except UpstreamUnreachable as error:
+                _log.warning("target %s: %s", destination.name, error.message)
 
     def close(self) -> None:
         """Let the resolver's threads go."""

@@ -357,6 +357,7 @@ class Pools:
             if destination not in wanted:
                 pool.retire()
         for destination in wanted:
+            self._dialler.prepare(destination)
             (self._pools.get(destination) or self._add(destination)).revive()
         self.sweep(self._clock())
 

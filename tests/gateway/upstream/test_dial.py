@@ -214,6 +214,16 @@ def test_a_context_is_made_once_and_checks_names() -> None:
     assert context.cert_store_stats()["x509_ca"] > 100
 
 
+async def test_certificates_are_read_when_a_configuration_comes_into_force(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    contexts = Contexts()
+    async with pools_of(contexts=contexts) as pools:
+        pools.keep([to(443, tls=True, ca_file=authority.ca_file), to(443, tls=True, ca_file="missing.pem"), to(80)])
+        assert list(contexts._contexts) == [authority.ca_file]
+    assert "target test: The target's ca_file cannot be read" in caplog.text
+
+
 # Several addresses
 
 
