@@ -46,7 +46,7 @@ def configuration(
     gateway: Mapping[str, Any] | None = None,
     **providers: Any,
 ) -> str:
-    """A `policy-config.yaml`; `providers` are `routing` and `fallback`. Every exchange is audited, unless told not to."""
+    """A `policy-config.yaml`; `providers` are `routing` and `fallback`. All exchanges are audited by default."""
     document = {
         "pack": {"name": name},
         "providers": {"targets": [dict(target) for target in targets], **providers},
