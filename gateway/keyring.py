@@ -125,8 +125,10 @@ class Keyring:
                 self._read_aside(self._aside, changed, now)
                 return
             self._drop_aside()
-        at_end = self._reader is None or self._follow(self._reader, changed, now)
-        if at_end and newest is not None and (self._reader is None or self._reader.file != newest):
+        reader = self._reader
+        replaced = newest is not None and (reader is None or reader.file != newest)
+        at_end = reader is None or (reader.damage is not None and replaced) or self._follow(reader, changed, now)
+        if at_end and replaced:
             self._turn_over()
 
     def _newest_file(self) -> tuple[int, int] | None:
@@ -263,7 +265,7 @@ class _Reader:
     new generation, which says everything. The file is kept open till then, so that no other gets its inode.
     """
 
-    __slots__ = ("_damage", "_descriptor", "_header_size", "_lines", "_offset", "_rest", "file", "header")
+    __slots__ = ("_descriptor", "_header_size", "_lines", "_offset", "_rest", "damage", "file", "header")
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -272,7 +274,7 @@ class _Reader:
         self._offset = 0
         self._rest = b""
         self._lines: list[bytes] = []
-        self._damage: msgspec.DecodeError | None = None
+        self.damage: msgspec.DecodeError | None = None
         try:
             first = b"".join(self.lines(1)[0])
             self._header_size = len(first) + 1
@@ -283,8 +285,8 @@ class _Reader:
 
     def lines(self, most: int) -> tuple[list[bytes], bool]:
         """At most `most` lines, and whether these were the last ones for now. Raises DecodeError for a damaged file."""
-        if self._damage is not None:
-            raise self._damage
+        if self.damage is not None:
+            raise self.damage
         at_end = False
         while len(self._lines) < most and not at_end:
             at_end = self._read()
@@ -296,7 +298,7 @@ class _Reader:
         try:
             return decode_line(line)
         except msgspec.DecodeError as damage:
-            self._damage = damage
+            self.damage = damage
             raise
 
     def give_back(self, lines: list[bytes]) -> None:

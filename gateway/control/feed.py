@@ -78,10 +78,17 @@ class KeyLog:
         self._change_bytes += written
 
     def compact_if_long(self) -> bool:
-        """Make a new generation from the old one's own lines when they have become too many. Raises OSError."""
+        """Make a new generation from the old one's own lines when they have become too many.
+
+        Raises OSError, and then the old one goes on, or DecodeError, and then the log must be begun anew.
+        """
         if self.store_id is None or self._change_bytes <= max(COMPACT_BYTES, self._snapshot_bytes):
             return False
-        kept = b"".join(self._latest_lines())
+        try:
+            kept = b"".join(self._latest_lines())
+        except msgspec.DecodeError:
+            self.store_id = None  # somebody has spoilt the file
+            raise
         mark = encode_lines([Mark(self.revision)])
         self._replace(self.store_id, self.revision, kept + mark, continues=self._generation)
         return True
