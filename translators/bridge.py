@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
-import orjson
 
 from gateway.errors import GatewayError, InvalidRequest, UpstreamError
 from gateway.sse import FrameSplitter
 from gateway.types import ResponseHead, Usage
-from translators import paths, provider_errors
-from translators.canonical import ChatAnswer, ChatRequest, Event, Start, Stop
-from translators.dialect import AnswerView, RequestView, StreamTranslator, Tap, Translated
+from translators import paths, provider_errors, tool_names
+from translators.canonical import CallStart, ChatAnswer, ChatRequest, Event, Start, Stop
+from translators.dialect import NOTHING_CARRIED, AnswerView, Carried, RequestView, StreamTranslator, Tap, Translated
 from translators.identity import Format
 from translators.notes import Notes
+from translators.providers import Asked, Provider
+from translators.tool_names import ToolNames
 
 
 class StreamReader(Protocol):
@@ -50,20 +51,21 @@ class StreamWriter(Protocol):
 
 
 class Inbound(msgspec.Struct, frozen=True):
-    """A dialect in which clients speak. `writer` gets model, `created` and whether usage is wanted."""
+    """A dialect in which clients speak. `writer` gets model, `created`, whether usage is wanted, what is carried."""
 
     format: Format
     decode: Callable[[bytes, Notes], ChatRequest]
     encode: Callable[[ChatAnswer, str, int], bytes]
-    writer: Callable[[str, int, bool], StreamWriter]
+    writer: Callable[[str, int, bool, Carried], StreamWriter]
 
 
 class Outbound(msgspec.Struct, frozen=True):
-    """A dialect in which a provider is spoken to. `encode` gets the provider's model."""
+    """A dialect in which a provider is spoken to. `names` are the names of tools that the dialect allows."""
 
-    encode: Callable[[ChatRequest, str, Notes], bytes]
+    encode: Callable[[ChatRequest, Asked, Notes], bytes]
     decode: Callable[[bytes], ChatAnswer]
     reader: Callable[[], StreamReader]
+    names: ToolNames
 
 
 class Bridge:
@@ -71,7 +73,7 @@ class Bridge:
 
     identity = False
 
-    def __init__(self, inbound: Inbound, outbound: Outbound, provider: str, now: Callable[[], float]) -> None:
+    def __init__(self, inbound: Inbound, outbound: Outbound, provider: Provider, now: Callable[[], float]) -> None:
         self._inbound = inbound
         self._outbound = outbound
         self._provider = provider
@@ -86,34 +88,39 @@ class Bridge:
     ) -> Translated:
         """The provider's request. Raises InvalidRequest for what the provider cannot be asked."""
         if replacements:
-            body = _replaced(body, view, replacements)
+            body = paths.replace_texts(body, view.texts(), replacements)
         notes = Notes()
         try:
-            request = self._inbound.decode(body, notes)
-            encoded = self._outbound.encode(request, model, notes)
+            request, names = self._outbound.names.shorten(self._inbound.decode(body, notes))
+            encoded = self._outbound.encode(request, Asked(model, self._provider), notes)
         except GatewayError:
             raise
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             # A field of a type that no SDK would send, somewhere deep: the dialects check where it is worth a message.
             raise InvalidRequest(f"The request has a field of the wrong type: {error}") from error
-        return Translated(encoded, notes.all())
+        return Translated(encoded, notes.all(), carried=Carried(names, len(body) // _BYTES_PER_TOKEN + 1))
 
-    def answer(self, body: bytes, model: str) -> bytes:
+    def answer(self, body: bytes, model: str, carried: Carried = NOTHING_CARRIED) -> bytes:
         """A complete answer in the client's dialect. Raises UpstreamInvalid."""
-        return self._inbound.encode(self._outbound.decode(body), model, int(self._now()))
+        answer = tool_names.restore(self._outbound.decode(body), carried.names)
+        return self._inbound.encode(answer, model, int(self._now()))
 
     def error(self, head: ResponseHead, body: bytes, *, passthrough: bool = False) -> UpstreamError:
         """The provider's error answer as the gateway's error."""
-        return provider_errors.read(head, body, self._provider, passthrough=passthrough)
+        return provider_errors.read(head, body, self._provider.name, passthrough=passthrough)
 
-    def stream(self, model: str, *, include_usage: bool) -> StreamTranslator:
+    def stream(self, model: str, *, include_usage: bool, carried: Carried = NOTHING_CARRIED) -> StreamTranslator:
         """A translator for one stream."""
-        writer = self._inbound.writer(model, int(self._now()), include_usage)
-        return BridgedStream(self._outbound.reader(), writer, self._inbound.format.tap())
+        writer = self._inbound.writer(model, int(self._now()), include_usage, carried)
+        return BridgedStream(self._outbound.reader(), writer, self._inbound.format.tap(), carried.names)
 
     def tap(self) -> Tap:
         """Never called: a bridge translates its streams."""
         raise TypeError("a bridge translates its streams; use stream()")
+
+
+_BYTES_PER_TOKEN = 4
+"""The usual rough count; only for formats that want a number before there is one."""
 
 
 class BridgedStream:
@@ -122,14 +129,15 @@ class BridgedStream:
     An error that follows events in the same bytes is raised by the next call, so that those events still get through.
     """
 
-    __slots__ = ("_failure", "_reader", "_splitter", "_tap", "_writer", "usage")
+    __slots__ = ("_failure", "_names", "_reader", "_splitter", "_tap", "_writer", "usage")
 
-    def __init__(self, reader: StreamReader, writer: StreamWriter, tap: Tap) -> None:
+    def __init__(self, reader: StreamReader, writer: StreamWriter, tap: Tap, names: Mapping[str, str]) -> None:
         self.usage: Usage | None = None
         self._reader = reader
         self._writer = writer
         self._splitter = FrameSplitter()
         self._tap = tap
+        self._names = names
         self._failure: GatewayError | None = None
 
     def feed(self, payload: bytes) -> bytes:
@@ -153,6 +161,8 @@ class BridgedStream:
             for event in events:
                 if isinstance(event, Start | Stop) and event.usage is not None:
                     self.usage = event.usage
+                if isinstance(event, CallStart) and event.name in self._names:
+                    event = msgspec.structs.replace(event, name=self._names[event.name])
                 frames.append(self._writer.write(event))
         except GatewayError as failure:
             if not any(frames):
@@ -168,11 +178,3 @@ class BridgedStream:
         """The answer as far as it has come."""
         seen = self._tap.answer()
         return AnswerView(self.usage or seen.usage, seen.texts, seen.finish_reason, seen.truncated)
-
-
-def _replaced(body: bytes, view: RequestView, replacements: Mapping[int, str]) -> bytes:
-    tree = orjson.loads(body)
-    texts = view.texts()
-    for index, text in replacements.items():
-        paths.put(tree, texts[index].path, text)
-    return orjson.dumps(tree)

@@ -45,6 +45,20 @@ class AnswerView(msgspec.Struct, frozen=True):
     truncated: bool = False
 
 
+class Carried(msgspec.Struct, frozen=True):
+    """What the answer's translation must know of the request.
+
+    `names` maps tools' names as the provider got them to the client's own, where they differ; `prompt_tokens` is an
+    estimate of the prompt, for formats that tell it before the provider does.
+    """
+
+    names: Mapping[str, str] = {}
+    prompt_tokens: int = 0
+
+
+NOTHING_CARRIED = Carried()
+
+
 class Translated(msgspec.Struct, frozen=True):
     """A request as the provider gets it.
 
@@ -55,6 +69,7 @@ class Translated(msgspec.Struct, frozen=True):
     body: bytes
     notes: tuple[str, ...] = ()
     strip_usage: bool = False
+    carried: Carried = NOTHING_CARRIED
 
 
 class Tap(Protocol):
@@ -109,7 +124,7 @@ class Translation(Protocol):
         `view.texts()` to redacted text; `meter` asks for usage in streams. With nothing to change, `body` itself."""
         ...
 
-    def answer(self, body: bytes, model: str) -> bytes:
+    def answer(self, body: bytes, model: str, carried: Carried = NOTHING_CARRIED) -> bytes:
         """A complete 2xx answer in the client's dialect; for identity `body` itself. Raises UpstreamInvalid."""
         ...
 
@@ -127,7 +142,7 @@ class Translation(Protocol):
         `passthrough`: the credential that the provider saw is the client's own, so a refusal of it is the client's."""
         ...
 
-    def stream(self, model: str, *, include_usage: bool) -> StreamTranslator:
+    def stream(self, model: str, *, include_usage: bool, carried: Carried = NOTHING_CARRIED) -> StreamTranslator:
         """A translator for one stream; only for `identity` False."""
         ...
 

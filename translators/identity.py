@@ -17,7 +17,7 @@ import orjson
 from gateway.errors import UpstreamError, Wire
 from gateway.types import ResponseHead, Usage
 from translators import paths, provider_errors
-from translators.dialect import AnswerView, RequestView, StreamTranslator, Tap, Translated
+from translators.dialect import NOTHING_CARRIED, AnswerView, Carried, RequestView, StreamTranslator, Tap, Translated
 
 _MODEL_KEY = b'"model"'
 _MODEL_VALUE = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")')
@@ -77,7 +77,7 @@ class Identity:
             edited = _rewrite(body, view, model, replacements, adds_usage, drops)
         return Translated(edited, (f"stream_options: refused by {self._provider}",) if drops else (), adds_usage)
 
-    def answer(self, body: bytes, model: str) -> bytes:
+    def answer(self, body: bytes, model: str, carried: Carried = NOTHING_CARRIED) -> bytes:
         """The answer as it is."""
         return body
 
@@ -85,7 +85,7 @@ class Identity:
         """The provider's error answer as the gateway's error."""
         return provider_errors.read(head, body, self._provider, passthrough=passthrough)
 
-    def stream(self, model: str, *, include_usage: bool) -> StreamTranslator:
+    def stream(self, model: str, *, include_usage: bool, carried: Carried = NOTHING_CARRIED) -> StreamTranslator:
         """Never called: an identity has a tap."""
         return self._no_stream()
 

@@ -7,7 +7,7 @@ A key that is not an identifier is written `["a.b"]`. The same notation serves p
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -41,6 +41,14 @@ def put(tree: Any, path: str, text: str) -> None:
     for step in way:
         tree = tree[step]
     tree[last] = text
+
+
+def replace_texts(body: bytes, parts: Sequence[TextPart], replacements: Mapping[int, str]) -> bytes:
+    """A JSON body with other texts in the places of some of its parts; `replacements` goes by index."""
+    tree = orjson.loads(body)
+    for index, text in replacements.items():
+        put(tree, parts[index].path, text)
+    return orjson.dumps(tree)
 
 
 def texts(value: Any, path: str, role: str, kind: str, skip: Collection[str] = NOT_TEXT) -> Iterator[TextPart]:

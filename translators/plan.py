@@ -12,13 +12,18 @@ from typing import Final
 from gateway.errors import InvalidRequest
 from gateway.types import Operation
 from translators import (
-    anthropic_answers,
-    anthropic_requests,
-    openai_answers,
+    anthropic_answers_in,
+    anthropic_answers_out,
+    anthropic_messages,
+    anthropic_requests_in,
+    anthropic_requests_out,
+    openai_answers_in,
+    openai_answers_out,
     openai_chat,
     openai_embeddings,
     openai_passthrough,
-    openai_requests,
+    openai_requests_in,
+    openai_requests_out,
 )
 from translators.bridge import Bridge, Inbound, Outbound
 from translators.dialect import Translation
@@ -30,12 +35,14 @@ SPOKEN: Final[Mapping[Operation, str]] = {
     Operation.COMPLETIONS: "openai_completions",
     Operation.EMBEDDINGS: "openai_embeddings",
     Operation.IMAGES: "openai_images",
+    Operation.MESSAGES: "anthropic_messages",
     Operation.MODERATIONS: "openai_moderations",
     Operation.RESPONSES: "openai_responses",
 }
 """The dialect in which a client asks for an operation."""
 
 FORMATS: Final[Mapping[str, Format]] = {
+    "anthropic_messages": anthropic_messages.FORMAT,
     "openai_chat": openai_chat.FORMAT,
     "openai_completions": openai_passthrough.COMPLETIONS,
     "openai_embeddings": openai_embeddings.FORMAT,
@@ -46,12 +53,28 @@ FORMATS: Final[Mapping[str, Format]] = {
 
 
 INBOUND: Final[Mapping[str, Inbound]] = {
-    "openai_chat": Inbound(openai_chat.FORMAT, openai_requests.decode, openai_answers.encode, openai_answers.Writer),
+    "anthropic_messages": Inbound(
+        anthropic_messages.FORMAT,
+        anthropic_requests_in.decode,
+        anthropic_answers_out.encode,
+        anthropic_answers_out.Writer,
+    ),
+    "openai_chat": Inbound(
+        openai_chat.FORMAT, openai_requests_in.decode, openai_answers_out.encode, openai_answers_out.Writer
+    ),
 }
 """Chat dialects in which a client may speak to a provider of another."""
 
 OUTBOUND: Final[Mapping[str, Outbound]] = {
-    "anthropic_messages": Outbound(anthropic_requests.encode, anthropic_answers.decode, anthropic_answers.Reader),
+    "anthropic_messages": Outbound(
+        anthropic_requests_out.encode,
+        anthropic_answers_in.decode,
+        anthropic_answers_in.Reader,
+        anthropic_requests_out.NAMES,
+    ),
+    "openai_chat": Outbound(
+        openai_requests_out.encode, openai_answers_in.decode, openai_answers_in.Reader, openai_requests_out.NAMES
+    ),
 }
 """Chat dialects in which a provider may be spoken to by a client of another."""
 
@@ -63,11 +86,11 @@ def bind(operation: Operation, provider: Provider, *, now: Callable[[], float] =
 
     Raises InvalidRequest, naming both, when the provider does not offer the operation.
     """
-    endpoint = provider.endpoints.get(operation)
+    endpoint = provider.endpoint(operation)
     spoken = SPOKEN.get(operation)
     if endpoint is not None and spoken is not None:
         if endpoint.dialect == spoken:
             return Identity(FORMATS[spoken], provider.name, provider.refuses)
         if spoken in INBOUND and endpoint.dialect in OUTBOUND:
-            return Bridge(INBOUND[spoken], OUTBOUND[endpoint.dialect], provider.name, now)
+            return Bridge(INBOUND[spoken], OUTBOUND[endpoint.dialect], provider, now)
     raise InvalidRequest(f"The provider {provider.name} of this model does not offer {operation.value}.")

@@ -63,12 +63,20 @@ class Provider(msgspec.Struct, frozen=True):
     refuses: frozenset[str] = frozenset()
     """Fields of OpenAI's requests that the provider answers with an error, so they are left out and noted. With
     `stream_options` among them the provider counts every stream unasked."""
+    takes: frozenset[str] = frozenset()
+    """Fields beyond OpenAI's that the provider's chat takes (`top_k`, `reasoning_content` in messages)."""
     local: bool = False
     """Answered by the gateway itself (`translators.mock`), without any connection."""
 
-    def offers(self, operation: Operation) -> bool:
-        """Whether the provider has this operation itself, in whatever dialect."""
-        return operation in self.endpoints
+    def endpoint(self, operation: Operation) -> Endpoint | None:
+        """Where an operation goes. A chat can be translated, so for any kind of chat another kind will do."""
+        endpoint = self.endpoints.get(operation)
+        if endpoint is None and operation in _CHATS:
+            endpoint = next((self.endpoints[kind] for kind in _CHATS if kind in self.endpoints), None)
+        return endpoint
+
+
+_CHATS: Final = (Operation.CHAT, Operation.MESSAGES, Operation.RESPONSES)
 
 
 _CHAT: Final = {Operation.CHAT: Endpoint("openai_chat", "/chat/completions")}
@@ -76,42 +84,57 @@ _EMBEDDINGS: Final = {Operation.EMBEDDINGS: Endpoint("openai_embeddings", "/embe
 _COMPLETIONS: Final = {Operation.COMPLETIONS: Endpoint("openai_completions", "/completions")}
 _RESPONSES: Final = {Operation.RESPONSES: Endpoint("openai_responses", "/responses")}
 _MODERATIONS: Final = {Operation.MODERATIONS: Endpoint("openai_moderations", "/moderations")}
-_IMAGES: Final = {Operation.IMAGES: Endpoint("openai_images", "/images")}
+_IMAGES: Final = {Operation.IMAGES: Endpoint("openai_images", "/images/generations")}
 
 _USUAL: Final = {**_CHAT, **_EMBEDDINGS, **_COMPLETIONS}
 _OPENAI: Final = {**_USUAL, **_RESPONSES, **_MODERATIONS, **_IMAGES}
-_ANTHROPIC: Final = {
-    Operation.MESSAGES: Endpoint("anthropic_messages", "/messages"),
-    Operation.CHAT: Endpoint("anthropic_messages", "/messages"),
-}
+_MESSAGES: Final = {Operation.MESSAGES: Endpoint("anthropic_messages", "/messages")}
+_LIMIT: Final = "max_completion_tokens"
 
 # Base URLs and operations as each provider's own documentation gives them.
 _ROWS: Final = (
-    Provider("openai", _OPENAI, "https://api.openai.com/v1"),
-    Provider("azure-openai", {**_USUAL, **_RESPONSES, **_IMAGES}, auth=Auth.API_KEY, layout=Layout.AZURE),
+    Provider("openai", _OPENAI, "https://api.openai.com/v1", takes=frozenset({_LIMIT})),
+    Provider(
+        "azure-openai",
+        {**_USUAL, **_RESPONSES, **_IMAGES},
+        auth=Auth.API_KEY,
+        layout=Layout.AZURE,
+        takes=frozenset({_LIMIT}),
+    ),
     Provider("openai-compatible", _OPENAI),
     Provider(
         "anthropic",
-        _ANTHROPIC,
+        _MESSAGES,
         "https://api.anthropic.com/v1",
         auth=Auth.X_API_KEY,
         headers=((b"anthropic-version", b"2023-06-01"),),
     ),
     Provider("cerebras", {**_CHAT, **_COMPLETIONS}, "https://api.cerebras.ai/v1"),
-    Provider("deepseek", _CHAT, "https://api.deepseek.com/v1"),
-    Provider("fireworks", {**_USUAL, **_RESPONSES}, "https://api.fireworks.ai/inference/v1"),
-    Provider("groq", {**_CHAT, **_RESPONSES}, "https://api.groq.com/openai/v1"),
+    Provider("deepseek", _CHAT, "https://api.deepseek.com/v1", takes=frozenset({"reasoning_content"})),
+    Provider(
+        "fireworks",
+        {**_USUAL, **_RESPONSES},
+        "https://api.fireworks.ai/inference/v1",
+        takes=frozenset({"reasoning_effort", "top_k"}),
+    ),
+    Provider("groq", {**_CHAT, **_RESPONSES}, "https://api.groq.com/openai/v1", takes=frozenset({_LIMIT})),
     Provider("huggingface", _CHAT, "https://router.huggingface.co/v1"),
     Provider("lm-studio", {**_USUAL, **_RESPONSES}, "http://localhost:1234/v1"),
     # 422 "Extra inputs are not permitted": https://github.com/dnakov/anon-kode/issues/53
     Provider("mistral", {**_CHAT, **_EMBEDDINGS}, "https://api.mistral.ai/v1", refuses=frozenset({"stream_options"})),
+    Provider("moonshot", _CHAT, "https://api.moonshot.ai/v1", takes=frozenset({"reasoning_content"})),
     Provider("mock", _OPENAI, auth=Auth.NONE, local=True),
     Provider("nvidia", _USUAL, "https://integrate.api.nvidia.com/v1"),
     Provider("ollama", _USUAL, "http://localhost:11434/v1"),
-    Provider("openrouter", {**_USUAL, **_RESPONSES}, "https://openrouter.ai/api/v1"),
+    Provider(
+        "openrouter",
+        {**_USUAL, **_RESPONSES},
+        "https://openrouter.ai/api/v1",
+        takes=frozenset({"reasoning_effort", "top_k"}),
+    ),
     Provider("perplexity", _CHAT, "https://api.perplexity.ai", layout=Layout.PLAIN),
-    Provider("together", {**_USUAL, **_IMAGES}, "https://api.together.xyz/v1"),
-    Provider("vllm", {**_USUAL, **_RESPONSES}, "http://localhost:8000/v1"),
+    Provider("together", {**_USUAL, **_IMAGES}, "https://api.together.xyz/v1", takes=frozenset({"top_k"})),
+    Provider("vllm", {**_USUAL, **_RESPONSES}, "http://localhost:8000/v1", takes=frozenset({"top_k"})),
     Provider("xai", {**_CHAT, **_RESPONSES, **_IMAGES}, "https://api.x.ai/v1"),
 )
 
@@ -120,6 +143,13 @@ PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({row.name: row for r
 AZURE_API_VERSION: Final = "2024-10-21"
 """The newest version of the deployments API that is not a preview:
 https://learn.microsoft.com/azure/ai-services/openai/api-version-lifecycle."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """Whom a translated request is for: the model, by the provider's name for it, and the provider."""
+
+    model: str
+    provider: Provider
 
 
 class Upstream(msgspec.Struct, frozen=True):
@@ -137,13 +167,15 @@ class Upstream(msgspec.Struct, frozen=True):
     def auth(self) -> Auth:
         return self.provider.auth
 
-    def path(self, operation: Operation, *, stream: bool, query: str = "", tail: str = "") -> str:
-        """The request target of an operation.
+    def path(self, operation: Operation, *, stream: bool, query: str = "") -> str:
+        """The request target of an operation; `query` is sent on.
 
-        `tail` is what follows the operation's own path (`/generations` of images, `/resp_1/cancel` of responses);
-        `query` is sent on. Raises KeyError for an operation that the provider does not have (`plan.bind` tells first).
+        Raises KeyError for an operation that the provider does not have (`plan.bind` tells first).
         """
-        path = self.provider.endpoints[operation].path + tail
+        endpoint = self.provider.endpoint(operation)
+        if endpoint is None:
+            raise KeyError(operation)
+        path = endpoint.path
         if self.provider.layout is Layout.AZURE:
             path, version = self._azure_path(operation, path)
             query = "&".join(part for part in (version, query) if part)

@@ -15,7 +15,7 @@ from gateway.errors import UpstreamAuthFailed, UpstreamInvalid, UpstreamStatus
 from gateway.sse import FrameSplitter, data_of, frame_of
 from gateway.types import Operation, Usage
 from tests.recordings import Recording, select
-from translators.anthropic_requests import ANSWER_TOOL
+from translators.anthropic_requests_out import ANSWER_TOOL
 from translators.plan import bind
 from translators.providers import PROVIDERS
 

@@ -13,7 +13,7 @@ import pytest
 from gateway.errors import InvalidRequest
 from gateway.types import Operation
 from tests.recordings import Recording, select
-from translators.anthropic_requests import ANSWER_TOOL
+from translators.anthropic_requests_out import ANSWER_TOOL
 from translators.plan import bind
 from translators.providers import PROVIDERS
 

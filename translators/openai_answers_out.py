@@ -33,6 +33,7 @@ from translators.canonical import (
     ThinkingDelta,
     ToolCall,
 )
+from translators.dialect import Carried
 
 _EXACT: Final = {"stop", "length", "tool_calls", "content_filter", "end_turn", "tool_use", "max_tokens"}
 """Native reasons that say no more than OpenAI's word for them."""
@@ -134,7 +135,7 @@ class Writer:
 
     __slots__ = ("_created", "_head", "_held", "_include_usage", "_model", "_tail")
 
-    def __init__(self, model: str, created: int, include_usage: bool) -> None:
+    def __init__(self, model: str, created: int, include_usage: bool, carried: Carried) -> None:
         self._model = model
         self._created = created
         self._include_usage = include_usage

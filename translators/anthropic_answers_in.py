@@ -14,7 +14,7 @@ import orjson
 from gateway.errors import UpstreamAuthFailed, UpstreamError, UpstreamInvalid, UpstreamStatus
 from gateway.sse import FrameSplitter, data_of
 from gateway.types import Usage
-from translators.anthropic_requests import ANSWER_TOOL
+from translators.anthropic_requests_out import ANSWER_TOOL
 from translators.canonical import (
     CallDelta,
     CallStart,

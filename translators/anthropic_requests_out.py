@@ -38,6 +38,8 @@ from translators.canonical import (
 )
 from translators.claude_models import Claude, Sampling
 from translators.notes import Notes
+from translators.providers import Asked
+from translators.tool_names import ToolNames
 
 DEFAULT_MAX_TOKENS: Final = 32_000
 """Sent where the client gave no limit, since the field is required; or the model's own limit, if that is less."""
@@ -49,16 +51,19 @@ ANSWER_TOOL: Final = "kt_json_answer"
 _MIN_BUDGET: Final = 1024
 _BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24_576, "xhigh": 32_000, "max": 32_000}
 
+NAMES: Final = ToolNames(128)
+"""https://platform.claude.com/docs/en/agents-and-tools/tool-use/define-tools"""
+
 Block = dict[str, Any]
 
 
-def encode(request: ChatRequest, model: str, notes: Notes) -> bytes:
+def encode(request: ChatRequest, asked: Asked, notes: Notes) -> bytes:
     """The body for `POST /v1/messages`. Raises InvalidRequest for what must not be sent otherwise than asked."""
-    traits = claude_models.traits(model)
+    traits = claude_models.traits(asked.model)
     settings = dict(request.settings)
     if settings.pop("n", 1) != 1:
         raise InvalidRequest("Claude gives one answer for a request; `n` must be 1.", param="n")
-    body: dict[str, Any] = {"model": model, "max_tokens": _max_tokens(request, traits)}
+    body: dict[str, Any] = {"model": asked.model, "max_tokens": _max_tokens(request, traits)}
     _messages(body, request.messages, notes)
     tools = [_tool(tool, traits, notes) for tool in request.tools]
     if tools:

@@ -1,0 +1,323 @@
+"""The canonical form to requests of OpenAI's Chat Completions, for OpenAI itself and for everything compatible.
+
+Results of tools become messages of their own, in front of what else the user said; pictures among them follow in a
+message of the user, since a tool's message takes only text. Which settings a target takes depends on the model
+(reasoning models refuse sampling) and on the provider (`Provider.takes`); the rest is noted.
+
+Reference: https://platform.openai.com/docs/api-reference/chat/create.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import InvalidRequest
+from translators.canonical import (
+    ChatRequest,
+    Choosing,
+    Media,
+    Message,
+    OutputFormat,
+    Part,
+    Reasoning,
+    RedactedThinking,
+    Refusal,
+    Role,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+from translators.notes import Notes
+from translators.providers import Asked
+from translators.tool_names import ToolNames
+
+NAMES: Final = ToolNames(64)
+"""https://platform.openai.com/docs/api-reference/chat/create#chat-create-tools"""
+
+MAX_USER_CHARS: Final = 64
+MAX_STOPS: Final = 4
+
+_REASONING_MODEL: Final = re.compile(r"(?:^|/)(?:o\d|gpt-5(?!.*chat)|gpt-oss)")
+"""OpenAI's models that think: they take `reasoning_effort`, and no sampling."""
+
+_SETTINGS: Final = frozenset(
+    {"temperature", "top_p", "frequency_penalty", "presence_penalty", "seed", "n", "logprobs", "top_logprobs"}
+    | {"logit_bias", "service_tier", "store", "metadata", "verbosity", "prompt_cache_key", "prediction", "stop"}
+    | {"modalities", "audio", "web_search_options", "prompt_cache_retention"}
+)
+_NOT_WHEN_REASONING: Final = frozenset(
+    {"temperature", "top_p", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs", "logit_bias"}
+)
+
+Entry = dict[str, Any]
+
+
+def encode(request: ChatRequest, asked: Asked, notes: Notes) -> bytes:
+    """The body for `POST /v1/chat/completions`. Raises InvalidRequest for what must not be left out."""
+    reasons = _REASONING_MODEL.search(asked.model) is not None
+    body: Entry = {"model": asked.model, "messages": _messages(request.messages, asked, notes)}
+    if request.tools:
+        body["tools"] = [_tool(tool, notes) for tool in request.tools]
+        _tool_choice(body, request)
+    if request.output is not None:
+        body["response_format"] = _output(request.output)
+    if request.max_tokens is not None:
+        limit = "max_completion_tokens" if "max_completion_tokens" in asked.provider.takes else "max_tokens"
+        body[limit] = _max_tokens(request.max_tokens, asked, notes)
+    if request.reasoning is not None:
+        _reasoning(body, request.reasoning, reasons, asked, notes)
+    _settings(body, request, reasons, asked, notes)
+    if request.user:
+        body["user"] = _user_id(request.user)
+    if request.stream:
+        body["stream"] = True
+        if "stream_options" not in asked.provider.refuses:
+            body["stream_options"] = {"include_usage": True}
+    return orjson.dumps(body)
+
+
+# Agents ask for 32,000 tokens and more; these models answer 400 above their limit.
+# https://platform.openai.com/docs/models
+_LIMITS: Final = (
+    (re.compile(r"^gpt-4o|^chatgpt-4o"), 16_384),
+    (re.compile(r"^gpt-4\.1"), 32_768),
+    (re.compile(r"^gpt-4-turbo|^gpt-4-\d|^gpt-3\.5"), 4096),
+    (re.compile(r"^gpt-4$"), 8192),
+)
+
+
+def _max_tokens(wanted: int, asked: Asked, notes: Notes) -> int:
+    limit = next((limit for name, limit in _LIMITS if name.search(asked.model)), wanted)
+    if wanted > limit:
+        notes.add("max_tokens", f"{wanted} is above this model's limit; sent as {limit}")
+    return min(wanted, limit)
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+def _messages(messages: Sequence[Message], asked: Asked, notes: Notes) -> list[Entry]:
+    encoded: list[Entry] = []
+    for message in messages:
+        if message.role is Role.SYSTEM:
+            encoded += _system(message, notes)
+        elif message.role is Role.ASSISTANT:
+            encoded += _assistant(message, asked, notes)
+        else:
+            encoded += _user(message, notes)
+    if not encoded:
+        raise InvalidRequest("No message has any content for the model.", param="messages")
+    return encoded
+
+
+def _system(message: Message, notes: Notes) -> Iterator[Entry]:
+    """One message of one text: not every compatible server takes a list."""
+    texts = []
+    for part in message.parts:
+        if not isinstance(part, Text):
+            raise InvalidRequest("A system message has only text.", param=message.path)
+        _note_cache(part, notes)
+        texts.append(part.text)
+    if texts:
+        yield {"role": "system", "content": "\n\n".join(texts)}
+
+
+def _user(message: Message, notes: Notes) -> Iterator[Entry]:
+    """Results of tools first, each a message; then what they showed and what the user said."""
+    shown: list[Entry] = []
+    said: list[Part] = []
+    for part in message.parts:
+        if isinstance(part, ToolResult):
+            yield _tool_result(part, shown, notes)
+        else:
+            said.append(part)
+    content = shown + [_content(part, notes) for part in said]
+    if content:
+        plain = content[0]["text"] if len(content) == 1 and content[0]["type"] == "text" else content
+        yield {"role": "user", "content": plain} | ({"name": message.name} if message.name else {})
+
+
+def _tool_result(result: ToolResult, shown: list[Entry], notes: Notes) -> Entry:
+    _note_cache(result, notes)
+    texts = [part.text for part in result.content if isinstance(part, Text)]
+    media = [part for part in result.content if isinstance(part, Media)]
+    if media:
+        texts.append("(see the next message)")
+        shown.append({"type": "text", "text": f"Result of the tool call {result.call_id}:"})
+        shown += [_content(part, notes) for part in media]
+    content = "\n\n".join(texts)
+    if result.is_error:
+        content = f"Error: {content}" if content else "Error"
+    return {"role": "tool", "tool_call_id": result.call_id, "content": content}
+
+
+def _assistant(message: Message, asked: Asked, notes: Notes) -> Iterator[Entry]:
+    texts = [part.text for part in message.parts if isinstance(part, Text)]
+    refusals = [part.text for part in message.parts if isinstance(part, Refusal)]
+    calls = [_call(part, notes) for part in message.parts if isinstance(part, ToolCall)]
+    entry: Entry = {"role": "assistant", "content": "".join(texts) if texts else None}
+    if refusals:
+        entry["refusal"] = "".join(refusals)
+    if calls:
+        entry["tool_calls"] = calls
+    _thinking(entry, message, asked, notes)
+    if len(entry) > 2 or texts:
+        yield entry
+
+
+def _thinking(entry: Entry, message: Message, asked: Asked, notes: Notes) -> None:
+    """Reasoning of earlier turns: some providers want it back where a tool was called, and nowhere else.
+
+    https://api-docs.deepseek.com/guides/thinking_mode, https://platform.moonshot.ai/docs/guide/use-kimi-k2-thinking-model
+    """
+    thoughts = [part for part in message.parts if isinstance(part, Thinking | RedactedThinking)]
+    readable = "".join(part.text for part in thoughts if isinstance(part, Thinking))
+    if "reasoning_content" in asked.provider.takes:
+        if readable and "tool_calls" in entry:
+            entry["reasoning_content"] = readable
+    elif thoughts:
+        notes.add(message.path, f"its reasoning is not sent to {asked.provider.name}")
+
+
+def _call(call: ToolCall, notes: Notes) -> Entry:
+    _note_cache(call, notes)
+    entry: Entry = {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments or "{}"},
+    }
+    if call.signature is not None:
+        entry["extra_content"] = {"google": {"thought_signature": call.signature}}
+    return entry
+
+
+def _content(part: Part, notes: Notes) -> Entry:
+    match part:
+        case Text():
+            _note_cache(part, notes)
+            return {"type": "text", "text": part.text}
+        case Refusal(text):
+            return {"type": "text", "text": text}
+        case Media(kind="image"):
+            _note_cache(part, notes)
+            return {"type": "image_url", "image_url": _image(part)}
+        case Media(kind="audio"):
+            sort = (part.media_type or "audio/wav").removeprefix("audio/")
+            return {"type": "input_audio", "input_audio": {"data": part.data, "format": sort}}
+        case Media():
+            _note_cache(part, notes)
+            return _document(part)
+    raise InvalidRequest("A message has a part that cannot be sent to this model.", param=part.path)
+
+
+def _image(media: Media) -> Entry:
+    if media.data is None and media.url is None:
+        raise InvalidRequest("A file is known only to the provider that stores it; send its data.", param=media.path)
+    image: Entry = {"url": media.url or f"data:{media.media_type};base64,{media.data}"}
+    if media.detail is not None:
+        image["detail"] = media.detail
+    return image
+
+
+def _document(media: Media) -> Entry:
+    """Plain text as text, a PDF as a file."""
+    if media.data is None:
+        raise InvalidRequest("This model takes no file by its address; send its data.", param=media.path)
+    if media.media_type is not None and media.media_type.startswith("text/"):
+        text = base64.b64decode(media.data).decode("utf-8", "replace")
+        return {"type": "text", "text": f"{media.name}:\n\n{text}" if media.name else text}
+    name = media.name or "document.pdf"
+    return {"type": "file", "file": {"filename": name, "file_data": f"data:{media.media_type};base64,{media.data}"}}
+
+
+def _note_cache(part: Text | Media | ToolCall | ToolResult, notes: Notes) -> None:
+    if part.cache is not None:
+        notes.add("cache_control", "this provider decides by itself what to cache")
+
+
+# --- tools and output ------------------------------------------------------------------------------------------------
+
+
+def _tool(tool: Tool, notes: Notes) -> Entry:
+    function: Entry = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    function["parameters"] = orjson.Fragment(tool.parameters or b'{"type":"object","properties":{}}')
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    if tool.cache is not None:
+        notes.add("cache_control", "this provider decides by itself what to cache")
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(body: Entry, request: ChatRequest) -> None:
+    choice = request.tool_choice
+    if choice is not None:
+        named = {"type": "function", "function": {"name": choice.name}}
+        body["tool_choice"] = named if choice.mode is Choosing.NAMED else choice.mode.value
+    if request.parallel_tool_calls is not None:
+        body["parallel_tool_calls"] = request.parallel_tool_calls
+
+
+def _output(output: OutputFormat) -> Entry:
+    if output.schema is None:
+        return {"type": "json_object"}
+    schema: Entry = {"name": output.name or "answer", "schema": orjson.Fragment(output.schema)}
+    if output.description is not None:
+        schema["description"] = output.description
+    if output.strict is not None:
+        schema["strict"] = output.strict
+    return {"type": "json_schema", "json_schema": schema}
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+_LOW_BUDGET: Final = 4096
+_MEDIUM_BUDGET: Final = 16_384
+
+
+def _reasoning(body: Entry, reasoning: Reasoning, reasons: bool, asked: Asked, notes: Notes) -> None:
+    """A budget in tokens becomes an effort; a model that does not think is not asked to."""
+    if not reasons and "reasoning_effort" not in asked.provider.takes:
+        if not reasoning.off:
+            notes.add("thinking", "this model is not known to think")
+        return
+    effort = reasoning.effort
+    if effort is None and reasoning.budget is not None:
+        few, some = reasoning.budget <= _LOW_BUDGET, reasoning.budget <= _MEDIUM_BUDGET
+        effort = "low" if few else "medium" if some else "high"
+        notes.add("thinking.budget_tokens", f"sent as reasoning_effort {effort}")
+    if reasoning.off:
+        notes.add("thinking", "sent as the least effort that every thinking model knows")
+        effort = "low"
+    if effort is not None:
+        body["reasoning_effort"] = {"max": "xhigh"}.get(effort, effort)
+
+
+def _settings(body: Entry, request: ChatRequest, reasons: bool, asked: Asked, notes: Notes) -> None:
+    for key, value in request.settings.items():
+        if reasons and key in _NOT_WHEN_REASONING:
+            if value != 1:
+                notes.add(key, "not supported by models that think")
+        elif key == "stop":
+            body["stop"] = value[:MAX_STOPS] if isinstance(value, list) else value
+            if len(body["stop"]) != len(value):
+                notes.add("stop_sequences", f"only the first {MAX_STOPS} were kept")
+        elif key in _SETTINGS or key in asked.provider.takes:
+            body[key] = value
+        else:
+            notes.add(key, f"not supported by {asked.provider.name}")
+
+
+def _user_id(user: str) -> str:
+    """OpenAI takes 64 characters; a longer id is hashed, so that the same user stays the same."""
+    return user if len(user) <= MAX_USER_CHARS else hashlib.sha256(user.encode()).hexdigest()
