@@ -123,7 +123,7 @@ _ROWS: Final = (
     # 422 "Extra inputs are not permitted": https://github.com/dnakov/anon-kode/issues/53
     Provider("mistral", {**_CHAT, **_EMBEDDINGS}, "https://api.mistral.ai/v1", refuses=frozenset({"stream_options"})),
     Provider("moonshot", _CHAT, "https://api.moonshot.ai/v1", takes=frozenset({"reasoning_content"})),
-    Provider("mock", _OPENAI, auth=Auth.NONE, local=True),
+    Provider("mock", {**_USUAL, **_RESPONSES, **_MODERATIONS}, auth=Auth.NONE, local=True),
     Provider("nvidia", _USUAL, "https://integrate.api.nvidia.com/v1"),
     Provider("ollama", _USUAL, "http://localhost:11434/v1"),
     Provider(

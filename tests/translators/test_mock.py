@@ -17,6 +17,7 @@ from gateway.errors import InvalidRequest
 from gateway.sse import data_of
 from gateway.types import Operation
 from translators import mock
+from translators.providers import PROVIDERS
 
 PATHS = {
     "/v1/chat/completions": Operation.CHAT,
@@ -187,3 +188,8 @@ def test_a_cut_response_is_incomplete(client: openai.OpenAI) -> None:
 def test_a_bad_request_is_refused(operation: Operation, body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         mock.respond(operation, body)
+
+
+def test_the_row_offers_what_the_mock_answers() -> None:
+    offered = PROVIDERS["mock"].endpoints.keys()
+    assert offered == set(PATHS.values())
