@@ -14,8 +14,9 @@ import orjson
 from gateway.errors import UpstreamAuthFailed, UpstreamError, UpstreamInvalid, UpstreamStatus
 from gateway.sse import FrameSplitter, data_of
 from gateway.types import Usage
-from translators.anthropic_requests_out import ANSWER_TOOL
 from translators.canonical import (
+    ANSWER_TOOL,
+    CLAUDE_FORMAT,
     CallDelta,
     CallStart,
     ChatAnswer,
@@ -84,9 +85,9 @@ def _parts(blocks: list[Any]) -> Iterator[Part]:
         if kind == "text" and not answers:
             yield Text(block["text"])
         elif kind == "thinking":
-            yield Thinking(block["thinking"], block.get("signature"))
+            yield Thinking(block["thinking"], block.get("signature"), format=CLAUDE_FORMAT)
         elif kind == "redacted_thinking":
-            yield RedactedThinking(block["data"])
+            yield RedactedThinking(block["data"], format=CLAUDE_FORMAT)
         elif kind == "tool_use":
             arguments = orjson.dumps(block["input"]).decode()
             yield Text(arguments) if block in answers else ToolCall(block["id"], block["name"], arguments)
@@ -256,11 +257,11 @@ class Reader:
             self._thoughts += 1
         self._blocks[index] = _Open(kind, number, bytes(block.input))
         if kind == "redacted_thinking":
-            yield RedactedBlock(number, block.data or "")
+            yield RedactedBlock(number, block.data or "", CLAUDE_FORMAT)
         elif kind == "text" and block.text:
             yield TextDelta(block.text)
         elif kind == "thinking" and (block.thinking or block.signature):
-            yield ThinkingDelta(number, block.thinking or "", block.signature or None)
+            yield ThinkingDelta(number, block.thinking or "", block.signature or None, CLAUDE_FORMAT)
 
     def _delta(self, index: int, delta: _Delta) -> Iterator[Event]:
         block = self._blocks.get(index)
@@ -269,7 +270,7 @@ class Reader:
         if block.kind == "text" and delta.text:
             yield TextDelta(delta.text)
         elif block.kind == "thinking" and (delta.thinking or delta.signature):
-            yield ThinkingDelta(block.number, delta.thinking or "", delta.signature)
+            yield ThinkingDelta(block.number, delta.thinking or "", delta.signature, CLAUDE_FORMAT)
         elif delta.partial_json:
             block.begun = True
             yield from self._arguments(block, delta.partial_json)

@@ -16,6 +16,7 @@ import orjson
 
 from gateway.errors import InvalidRequest
 from translators.canonical import (
+    CLAUDE_FORMAT,
     ChatRequest,
     Choosing,
     Media,
@@ -128,9 +129,9 @@ def _part(block: dict[str, Any], path: str, notes: Notes) -> Part | None:
         case "tool_result":
             return _tool_result(block, path, notes)
         case "thinking":
-            return Thinking(block.get("thinking") or "", block.get("signature") or None, path)
+            return Thinking(block.get("thinking") or "", block.get("signature") or None, path, CLAUDE_FORMAT)
         case "redacted_thinking":
-            return RedactedThinking(block.get("data") or "", path)
+            return RedactedThinking(block.get("data") or "", path, CLAUDE_FORMAT)
         case "search_result":
             found = _parts(block.get("content") or [], f"{path}.content", notes)
             texts = [part.text for part in found if isinstance(part, Text)]

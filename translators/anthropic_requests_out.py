@@ -20,6 +20,8 @@ import orjson
 from gateway.errors import InvalidRequest
 from translators import claude_models
 from translators.canonical import (
+    ANSWER_TOOL,
+    CLAUDE_FORMAT,
     ChatRequest,
     Choosing,
     Media,
@@ -45,9 +47,6 @@ DEFAULT_MAX_TOKENS: Final = 32_000
 """Sent where the client gave no limit, since the field is required; or the model's own limit, if that is less."""
 
 MAX_CACHE_MARKERS: Final = 4
-ANSWER_TOOL: Final = "kt_json_answer"
-"""The hidden tool through which a model without structured outputs gives its JSON; clients never see it."""
-
 _MIN_BUDGET: Final = 1024
 _BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24_576, "xhigh": 32_000, "max": 32_000}
 
@@ -149,17 +148,24 @@ def _block(part: Part, role: Role, notes: Notes) -> Block | None:
         case ToolResult():
             return _tool_result(part, notes)
         case ToolCall(call_id, name, arguments, path, _, cache):
-            call = {"type": "tool_use", "id": call_id, "name": name, "input": _input(arguments, path, notes)}
+            used = NAMES.short_id(call_id)
+            call = {"type": "tool_use", "id": used, "name": name, "input": _input(arguments, path, notes)}
             return _with_cache(call, cache)
-        case Thinking(text, signature, path):
-            if signature is None:
-                notes.add(path, "reasoning without Claude's signature was left out")
-                return None
-            return {"type": "thinking", "thinking": text, "signature": signature}
-        case RedactedThinking(data):
-            return {"type": "redacted_thinking", "data": data}
+        case Thinking() | RedactedThinking():
+            return _thought(part, notes)
         case Refusal(text):
             return {"type": "text", "text": text} if text.strip() else None
+
+
+def _thought(part: Thinking | RedactedThinking, notes: Notes) -> Block | None:
+    """Claude takes back only what it signed itself."""
+    if part.format in (None, CLAUDE_FORMAT):
+        if isinstance(part, RedactedThinking):
+            return {"type": "redacted_thinking", "data": part.data}
+        if part.signature is not None:
+            return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+    notes.add(part.path, "reasoning without Claude's signature was left out")
+    return None
 
 
 def _with_cache(block: Block, cache: Any) -> Block:
@@ -182,7 +188,7 @@ def _input(arguments: str, path: str, notes: Notes) -> Any:
 
 def _tool_result(result: ToolResult, notes: Notes) -> Block:
     content = _blocks(result.content, Role.USER, notes)
-    block: Block = {"type": "tool_result", "tool_use_id": result.call_id}
+    block: Block = {"type": "tool_result", "tool_use_id": NAMES.short_id(result.call_id)}
     if len(content) == 1 and content[0].keys() == {"type", "text"}:
         block["content"] = content[0]["text"]
     elif content:

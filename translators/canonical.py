@@ -15,6 +15,9 @@ import msgspec
 
 from gateway.types import Usage
 
+ANSWER_TOOL = "kt_json_answer"
+"""The hidden tool through which a model without structured outputs gives its JSON; clients never see it."""
+
 Cache = Mapping[str, Any]
 """A prompt-cache marker as Anthropic writes it (`{"type": "ephemeral"}`); other dialects map or note it."""
 
@@ -72,12 +75,19 @@ class ToolResult(msgspec.Struct, frozen=True):
     cache: Cache | None = None
 
 
+CLAUDE_FORMAT = "anthropic-claude-v1"
+RESPONSES_FORMAT = "openai-responses-v1"
+"""Whose signature or opaque data a piece of reasoning carries, by OpenRouter's names: nobody else accepts it."""
+
+
 class Thinking(msgspec.Struct, frozen=True):
-    """Reasoning of the model. `signature` proves it to the provider that signed it and is carried byte for byte."""
+    """Reasoning of the model. `signature` proves it to the provider that signed it (`format`, None where unknown) and
+    is carried byte for byte."""
 
     text: str
     signature: str | None = None
     path: str = ""
+    format: str | None = None
 
 
 class RedactedThinking(msgspec.Struct, frozen=True):
@@ -85,6 +95,7 @@ class RedactedThinking(msgspec.Struct, frozen=True):
 
     data: str
     path: str = ""
+    format: str | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -216,6 +227,7 @@ class ThinkingDelta(msgspec.Struct, frozen=True, gc=False):
     block: int
     text: str = ""
     signature: str | None = None
+    format: str | None = None
 
 
 class RedactedBlock(msgspec.Struct, frozen=True, gc=False):
@@ -223,6 +235,7 @@ class RedactedBlock(msgspec.Struct, frozen=True, gc=False):
 
     block: int
     data: str
+    format: str | None = None
 
 
 class CallStart(msgspec.Struct, frozen=True, gc=False):

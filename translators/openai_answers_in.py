@@ -98,9 +98,10 @@ def _thoughts(message: dict[str, Any]) -> Iterator[Part]:
     details = message.get("reasoning_details") or ()
     for detail in details:
         if detail.get("type") == "reasoning.encrypted":
-            yield RedactedThinking(detail.get("data") or "")
+            yield RedactedThinking(detail.get("data") or "", format=detail.get("format"))
         else:
-            yield Thinking(detail.get("text") or detail.get("summary") or "", detail.get("signature"))
+            text = detail.get("text") or detail.get("summary") or ""
+            yield Thinking(text, detail.get("signature"), format=detail.get("format"))
     plain = message.get("reasoning_content") or message.get("reasoning")
     if not details and isinstance(plain, str) and plain:
         yield Thinking(plain)
@@ -153,6 +154,7 @@ class _Detail(msgspec.Struct, gc=False):
     summary: str | None = None
     data: str | None = None
     signature: str | None = None
+    format: str | None = None
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -275,9 +277,9 @@ class Reader:
         for position, detail in enumerate(details):
             block = position if detail.index is None else detail.index
             if detail.type == "reasoning.encrypted":
-                yield RedactedBlock(block, detail.data or "")
+                yield RedactedBlock(block, detail.data or "", detail.format)
             elif detail.text or detail.summary or detail.signature:
-                yield ThinkingDelta(block, detail.text or detail.summary or "", detail.signature)
+                yield ThinkingDelta(block, detail.text or detail.summary or "", detail.signature, detail.format)
 
     def _call(self, call: _Call) -> Iterator[Event]:
         """A call begins where its index is new; without an index (some servers), where its id is."""

@@ -88,11 +88,15 @@ def _message(choice: Choice) -> dict[str, Any]:
 
 
 def _detail(part: Thinking | RedactedThinking, index: int) -> dict[str, Any]:
+    detail: dict[str, Any] = {"index": index}
     if isinstance(part, RedactedThinking):
-        return {"type": "reasoning.encrypted", "data": part.data, "index": index}
-    detail: dict[str, Any] = {"type": "reasoning.text", "text": part.text, "index": index}
-    if part.signature is not None:
-        detail["signature"] = part.signature
+        detail |= {"type": "reasoning.encrypted", "data": part.data}
+    else:
+        detail |= {"type": "reasoning.text", "text": part.text}
+        if part.signature is not None:
+            detail["signature"] = part.signature
+    if part.format is not None:
+        detail["format"] = part.format
     return detail
 
 
@@ -176,9 +180,11 @@ class Writer:
     def _seldom(self, event: Event) -> bytes:
         match event:
             case ThinkingDelta(block, text, signature):
-                return self._thinking(block, text, signature)
+                return self._thinking(block, text, signature, event.format)
             case RedactedBlock(block, data):
                 detail = {"type": "reasoning.encrypted", "index": block, "data": data}
+                if event.format is not None:
+                    detail["format"] = event.format
                 return self._delta(orjson.dumps({"reasoning_details": [detail]}))
             case CallStart(call, call_id, name, signature):
                 entry = {"index": call, **call_of(ToolCall(call_id, name, "{}", signature=signature))}
@@ -195,7 +201,8 @@ class Writer:
                 return self._stop(event)
         return b""
 
-    def _thinking(self, block: int, text: str, signature: str | None) -> bytes:
+    def _thinking(self, block: int, text: str, signature: str | None, format: str | None) -> bytes:
+        """The format stands only beside the signature: clients join the strings of all pieces."""
         detail: dict[str, Any] = {"type": "reasoning.text", "index": block}
         delta: dict[str, Any] = {"reasoning_details": [detail]}
         if text:
@@ -203,6 +210,8 @@ class Writer:
             delta["reasoning_content"] = text
         if signature is not None:
             detail["signature"] = signature
+            if format is not None:
+                detail["format"] = format
         return self._delta(orjson.dumps(delta))
 
     def _stop(self, event: Stop) -> bytes:

@@ -19,6 +19,7 @@ import orjson
 
 from gateway.errors import InvalidRequest
 from translators.canonical import (
+    CLAUDE_FORMAT,
     Cache,
     ChatRequest,
     Choosing,
@@ -320,9 +321,9 @@ def _thinking(message: dict[str, Any], path: str, notes: Notes) -> Iterator[Thin
         place = f"{path}.thinking_blocks[{index}]"
         found = True
         if block.get("type") == "redacted_thinking":
-            yield RedactedThinking(block.get("data") or "", place)
+            yield RedactedThinking(block.get("data") or "", place, CLAUDE_FORMAT)
         else:
-            yield Thinking(block.get("thinking") or "", block.get("signature"), place)
+            yield Thinking(block.get("thinking") or "", block.get("signature"), place, CLAUDE_FORMAT)
     if not found:
         for detail in _details(message.get("reasoning_details") or ()):
             found = True
@@ -339,7 +340,7 @@ def _details(details: Any) -> list[dict[str, Any]]:
         if not isinstance(detail, dict):
             continue
         entry = merged.setdefault(detail.get("index", position), {"type": detail.get("type")})
-        for key in ("text", "data", "signature"):
+        for key in ("text", "data", "signature", "format"):
             if isinstance(detail.get(key), str):
                 entry[key] = entry.get(key, "") + detail[key]
     return list(merged.values())
@@ -348,8 +349,8 @@ def _details(details: Any) -> list[dict[str, Any]]:
 def detail_part(detail: dict[str, Any], path: str) -> Thinking | RedactedThinking:
     """One entry of `reasoning_details` as a canonical part."""
     if detail.get("type") == "reasoning.encrypted":
-        return RedactedThinking(detail.get("data") or "", path)
-    return Thinking(detail.get("text") or "", detail.get("signature"), path)
+        return RedactedThinking(detail.get("data") or "", path, detail.get("format"))
+    return Thinking(detail.get("text") or "", detail.get("signature"), path, detail.get("format"))
 
 
 # --- tools -----------------------------------------------------------------------------------------------------------

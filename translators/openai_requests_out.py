@@ -39,8 +39,8 @@ from translators.notes import Notes
 from translators.providers import Asked
 from translators.tool_names import ToolNames
 
-NAMES: Final = ToolNames(64)
-"""https://platform.openai.com/docs/api-reference/chat/create#chat-create-tools"""
+NAMES: Final = ToolNames(64, longest_id=40)
+"""https://platform.openai.com/docs/api-reference/chat/create#chat-create-tools; a longer id of a call gives 400."""
 
 MAX_USER_CHARS: Final = 64
 MAX_STOPS: Final = 4
@@ -156,7 +156,7 @@ def _tool_result(result: ToolResult, shown: list[Entry], notes: Notes) -> Entry:
     content = "\n\n".join(texts)
     if result.is_error:
         content = f"Error: {content}" if content else "Error"
-    return {"role": "tool", "tool_call_id": result.call_id, "content": content}
+    return {"role": "tool", "tool_call_id": NAMES.short_id(result.call_id), "content": content}
 
 
 def _assistant(message: Message, asked: Asked, notes: Notes) -> Iterator[Entry]:
@@ -190,7 +190,7 @@ def _thinking(entry: Entry, message: Message, asked: Asked, notes: Notes) -> Non
 def _call(call: ToolCall, notes: Notes) -> Entry:
     _note_cache(call, notes)
     entry: Entry = {
-        "id": call.id,
+        "id": NAMES.short_id(call.id),
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments or "{}"},
     }

@@ -1,7 +1,8 @@
-"""Names of tools that the target's format does not allow: sent under another name, restored in the answer.
+"""Names of tools, and ids of their calls, that the target's format does not allow.
 
-MCP servers make names of 90 characters and with dots; OpenAI and Claude refuse them. The other name is made from the
-name alone, so it is the same in every request of a conversation and in its history.
+MCP servers make names of 90 characters and with dots; OpenAI and Claude refuse them. They are sent under another name,
+made from the name alone, so it is the same in every request of a conversation and in its history; the answer gets the
+client's own names back. Ids of calls that another provider made long are shortened likewise; only history has them.
 """
 
 from __future__ import annotations
@@ -20,14 +21,22 @@ _DIGEST_CHARS = 8
 
 
 class ToolNames(msgspec.Struct, frozen=True):
-    """What a format allows: at most `longest` characters of `[A-Za-z0-9_-]`, and those of `more`."""
+    """What a format allows: names of at most `longest` characters of `[A-Za-z0-9_-]` and those of `more`, ids of calls
+    of at most `longest_id`."""
 
     longest: int
     more: str = ""
+    longest_id: int = 64
 
     def allows(self, name: str) -> bool:
         """Whether a name can be sent as it is."""
         return len(name) <= self.longest and not _forbidden(self.more).search(name)
+
+    def short_id(self, call_id: str) -> str:
+        """The id of a call as it can be sent."""
+        if len(call_id) <= self.longest_id and not _forbidden("").search(call_id):
+            return call_id
+        return "call_" + hashlib.sha256(call_id.encode()).hexdigest()[:32]
 
     def shorten(self, request: ChatRequest) -> tuple[ChatRequest, Mapping[str, str]]:
         """The request with allowed names only, and what they were before, by the name that is sent."""

@@ -15,7 +15,7 @@ from gateway.errors import UpstreamAuthFailed, UpstreamInvalid, UpstreamStatus
 from gateway.sse import FrameSplitter, data_of, frame_of
 from gateway.types import Operation, Usage
 from tests.recordings import Recording, select
-from translators.anthropic_requests_out import ANSWER_TOOL
+from translators.canonical import ANSWER_TOOL
 from translators.plan import bind
 from translators.providers import PROVIDERS
 
@@ -135,8 +135,8 @@ class TestAnswer:
         body = answer(*given, text("a"))["choices"][0]["message"]
         assert body["reasoning_content"] == "t"
         assert body["reasoning_details"] == [
-            {"type": "reasoning.text", "text": "t", "signature": "s+/=", "index": 0},
-            {"type": "reasoning.encrypted", "data": "R", "index": 1},
+            {"type": "reasoning.text", "text": "t", "signature": "s+/=", "index": 0, "format": "anthropic-claude-v1"},
+            {"type": "reasoning.encrypted", "data": "R", "index": 1, "format": "anthropic-claude-v1"},
         ]
         raw = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}, body]})
         back = BRIDGE.request(raw, BRIDGE.view(raw), model="claude-sonnet-4-5", replacements={}, meter=False)
@@ -264,13 +264,21 @@ class TestStream:
         assert found == [
             {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "a"}], "reasoning_content": "a"},
             {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "b"}], "reasoning_content": "b"},
-            {"reasoning_details": [{"type": "reasoning.text", "index": 0, "signature": "s+/="}]},
+            {
+                "reasoning_details": [
+                    {"type": "reasoning.text", "index": 0, "signature": "s+/=", "format": "anthropic-claude-v1"}
+                ]
+            },
             {"content": "c"},
         ]
 
     def test_B8_redacted_thinking_is_carried_opaque(self) -> None:
         found = deltas(begin(0, {"type": "redacted_thinking", "data": "R"}), end(0), *said(1, "a"))
-        assert found[0] == {"reasoning_details": [{"type": "reasoning.encrypted", "index": 0, "data": "R"}]}
+        assert found[0] == {
+            "reasoning_details": [
+                {"type": "reasoning.encrypted", "index": 0, "data": "R", "format": "anthropic-claude-v1"}
+            ]
+        }
 
     def test_B9_all_text_blocks_joined(self) -> None:
         citation = delta(1, "citations_delta", citation={"type": "char_location"})
@@ -473,7 +481,9 @@ def test_the_sdk_assembles_a_stream_with_thinking(client: Callable[[bytes], open
     assert final.content == "cd"
     assert final.tool_calls[0].function.arguments == '{"k":1}'
     assert final.reasoning_content == "ab"
-    assert final.reasoning_details == [{"type": "reasoning.text", "index": 0, "text": "ab", "signature": "s"}]
+    assert final.reasoning_details == [
+        {"type": "reasoning.text", "index": 0, "text": "ab", "signature": "s", "format": "anthropic-claude-v1"}
+    ]
 
 
 @pytest.mark.parametrize("recording", STREAMS[::6], ids=str)

@@ -13,7 +13,7 @@ import pytest
 from gateway.errors import InvalidRequest
 from gateway.types import Operation
 from tests.recordings import Recording, select
-from translators.anthropic_requests_out import ANSWER_TOOL
+from translators.canonical import ANSWER_TOOL
 from translators.plan import bind
 from translators.providers import PROVIDERS
 
@@ -291,6 +291,20 @@ class TestThinkingInHistory:
         body, notes = translate({"messages": [USER, turn, USER]})
         assert body["messages"][1]["content"] == [{"type": "text", "text": "a"}]
         assert notes == ("messages[1].reasoning_content: reasoning without Claude's signature was left out",)
+
+    def test_A10_the_signature_of_another_provider_is_left_out_and_noted(self) -> None:
+        detail = {"type": "reasoning.text", "text": "hm", "signature": "S", "format": "openai-responses-v1", "index": 0}
+        turn = {"role": "assistant", "content": "a", "reasoning_details": [detail]}
+        body, notes = translate({"messages": [USER, turn, USER]})
+        assert body["messages"][1]["content"] == [{"type": "text", "text": "a"}]
+        assert len(notes) == 1
+
+    def test_C25_a_long_id_of_a_call_is_shortened_alike_everywhere(self) -> None:
+        long = "call_" + "x" * 80 + "__ts_a+b"
+        body = sent({"messages": [USER, assistant(call(long)), result(long)]})
+        used = body["messages"][1]["content"][0]["id"]
+        assert body["messages"][2]["content"][0]["tool_use_id"] == used
+        assert len(used) <= 64
 
     def test_A11_thinking_is_off_when_the_last_tool_call_lost_its_thinking(self) -> None:
         body, notes = translate({"messages": [USER, assistant(call("a")), result("a")], "reasoning_effort": "low"})
