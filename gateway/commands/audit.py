@@ -20,7 +20,7 @@ import orjson
 from gateway.audit.reader import COLUMNS, Follower, Match, Reading, Row, time_of
 from gateway.audit.verify import NothingToVerify, Progress, Report, verify
 from gateway.commands.output import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, fail, show, show_json, warn
-from gateway.paths import audit_folder
+from gateway.folders import audit_folder, state_folder
 
 FOLLOW_SECONDS = 0.2
 """Between two looks at the segments; the writer itself looks every 50 ms."""
@@ -30,10 +30,15 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _TABLE = ("time", "key", "operation", "model", "target", "status", "outcome", "tokens", "ms", "verdicts", "id")
 _WIDTHS = (24, 16, 12, 24, 20, 6, 11, 13, 8, 24, 28)
 
+
+def _audit_folder() -> Path:
+    return audit_folder(state_folder())
+
+
 _folder_option = click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
-    default=audit_folder,
+    default=_audit_folder,
     show_default="the state folder's `audit`",
     help="The audit folder.",
 )
@@ -52,7 +57,7 @@ def group() -> None:
 
 
 @group.command("verify")
-@click.argument("folder", required=False, type=click.Path(path_type=Path), default=audit_folder)
+@click.argument("folder", required=False, type=click.Path(path_type=Path), default=_audit_folder)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def verify_log(folder: Path, as_json: bool) -> None:
     """Check every hash of an audit log and say where it does not hold together.

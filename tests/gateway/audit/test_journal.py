@@ -84,7 +84,7 @@ def test_the_ring_wraps_at_every_offset(path: Path) -> None:
         journal.close()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_it_behaves_as_a_bounded_queue(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     journal = Journal.create(tmp_path_factory.mktemp("journal") / "audit-0.journal", WRITER, SIZE)

@@ -70,7 +70,7 @@ def test_an_untouched_log_is_whole(original: Path) -> None:
     assert report.bytes == sum(path.stat().st_size for path in segments(original))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(files, st.integers(0), st.integers(1, 255))
 def test_a_changed_byte_is_found_in_its_line(original: Path, file: int, at: int, change: int) -> None:
     with copy_of(original) as folder:
@@ -96,7 +96,7 @@ def test_there_is_no_byte_that_does_not_count(tmp_path: Path) -> None:
     assert verify(tmp_path).ok
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(files, st.integers(0))
 def test_a_dropped_line_is_found(original: Path, file: int, at: int) -> None:
     with copy_of(original) as folder:
@@ -108,7 +108,7 @@ def test_a_dropped_line_is_found(original: Path, file: int, at: int) -> None:
         assert not verify(folder).ok
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(files, st.integers(0), st.integers(0))
 def test_lines_that_changed_places_are_found(original: Path, file: int, one: int, other: int) -> None:
     with copy_of(original) as folder:
@@ -122,7 +122,7 @@ def test_lines_that_changed_places_are_found(original: Path, file: int, one: int
         assert report.ok == (one == other)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(files, st.integers(0), st.integers(0))
 def test_a_doubled_line_is_found(original: Path, file: int, one: int, to: int) -> None:
     with copy_of(original) as folder:
@@ -133,7 +133,7 @@ def test_a_doubled_line_is_found(original: Path, file: int, one: int, to: int) -
         assert not verify(folder).ok
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(files, st.integers(0), st.integers(-3, 100).filter(bool))
 def test_a_dropped_line_is_found_after_renumbering(original: Path, file: int, at: int, by: int) -> None:
     """What follows is renumbered so that no number is missing, or simply moved."""
@@ -146,7 +146,7 @@ def test_a_dropped_line_is_found_after_renumbering(original: Path, file: int, at
         assert not verify(folder).ok
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(files, st.integers(0))
 def test_a_cut_file_is_found(original: Path, file: int, size: int) -> None:
     with copy_of(original) as folder:
