@@ -17,6 +17,8 @@ from translators import (
     anthropic_messages,
     anthropic_requests_in,
     anthropic_requests_out,
+    gemini_answers_in,
+    gemini_requests_out,
     openai_answers_in,
     openai_answers_out,
     openai_chat,
@@ -71,6 +73,9 @@ OUTBOUND: Final[Mapping[str, Outbound]] = {
         anthropic_answers_in.decode,
         anthropic_answers_in.Reader,
         anthropic_requests_out.NAMES,
+    ),
+    "gemini_generate": Outbound(
+        gemini_requests_out.encode, gemini_answers_in.decode, gemini_answers_in.Reader, gemini_requests_out.NAMES
     ),
     "openai_chat": Outbound(
         openai_requests_out.encode, openai_answers_in.decode, openai_answers_in.Reader, openai_requests_out.NAMES

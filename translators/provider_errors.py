@@ -33,6 +33,9 @@ _TYPES = {
 }
 _KEPT_HEADERS = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 _KEPT_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
+_BAD_KEY = re.compile(rb'"reason":\s*"API_KEY_INVALID"')
+"""Google answers 400 where others answer 401."""
+_RETRY_DELAY = re.compile(rb'"retryDelay":\s*"(\d+)(?:\.\d+)?s"')
 _CREDIT = re.compile(r"credit balance is too low", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]*>|\s+")
 
@@ -42,7 +45,7 @@ def read(head: ResponseHead, body: bytes, provider: str, *, passthrough: bool = 
 
     `passthrough`: the credential was the client's own, so its being refused is the client's to know.
     """
-    if head.status in (401, 403) and not passthrough:
+    if (head.status in (401, 403) or _BAD_KEY.search(body)) and not passthrough:
         return UpstreamAuthFailed(
             f"{provider} refused the gateway's credentials ({head.status}); the operator must mend them."
         )
@@ -55,7 +58,7 @@ def read(head: ResponseHead, body: bytes, provider: str, *, passthrough: bool = 
         code=fields.get("code"),
         type=fields.get("type") or _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
         param=fields.get("param"),
-        headers=_kept(head),
+        headers=_kept(head, body),
     )
 
 
@@ -69,10 +72,12 @@ def _status(status: int, message: str) -> int:
     return status
 
 
-def _kept(head: ResponseHead) -> tuple[tuple[bytes, bytes], ...]:
-    return tuple(
-        (name, value) for name, value in head.headers if name in _KEPT_HEADERS or name.startswith(_KEPT_PREFIXES)
-    )
+def _kept(head: ResponseHead, body: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """When to come back, and what is left. Google says it in the body."""
+    kept = [(name, value) for name, value in head.headers if name in _KEPT_HEADERS or name.startswith(_KEPT_PREFIXES)]
+    if head.status == 429 and (delay := _RETRY_DELAY.search(body)) and not head.get(b"retry-after"):
+        kept.append((b"retry-after", delay[1]))
+    return tuple(kept)
 
 
 def _fields(body: bytes) -> dict[str, str]:

@@ -30,14 +30,19 @@ class Auth(enum.StrEnum):
     BEARER = "bearer"
     API_KEY = "api-key"
     X_API_KEY = "x-api-key"
+    X_GOOG_API_KEY = "x-goog-api-key"
     NONE = "none"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """One operation of a provider: the dialect of its bodies (a name in `plan`) and its path after the base."""
+    """One operation of a provider: the dialect of its bodies (a name in `plan`) and its path after the base.
+
+    `{model}` in a path is the model's name; `stream_path` is for streams, where they have a path of their own.
+    """
 
     dialect: str
     path: str
+    stream_path: str | None = None
 
 
 class Layout(enum.StrEnum):
@@ -89,6 +94,11 @@ _IMAGES: Final = {Operation.IMAGES: Endpoint("openai_images", "/images/generatio
 _USUAL: Final = {**_CHAT, **_EMBEDDINGS, **_COMPLETIONS}
 _OPENAI: Final = {**_USUAL, **_RESPONSES, **_MODERATIONS, **_IMAGES}
 _MESSAGES: Final = {Operation.MESSAGES: Endpoint("anthropic_messages", "/messages")}
+_GEMINI: Final = {
+    Operation.CHAT: Endpoint(
+        "gemini_generate", "/models/{model}:generateContent", "/models/{model}:streamGenerateContent?alt=sse"
+    )
+}
 _LIMIT: Final = "max_completion_tokens"
 
 # Base URLs and operations as each provider's own documentation gives them.
@@ -117,6 +127,7 @@ _ROWS: Final = (
         "https://api.fireworks.ai/inference/v1",
         takes=frozenset({"reasoning_effort", "top_k"}),
     ),
+    Provider("gemini", _GEMINI, "https://generativelanguage.googleapis.com/v1beta", auth=Auth.X_GOOG_API_KEY),
     Provider("groq", {**_CHAT, **_RESPONSES}, "https://api.groq.com/openai/v1", takes=frozenset({_LIMIT})),
     Provider("huggingface", _CHAT, "https://router.huggingface.co/v1"),
     Provider("lm-studio", {**_USUAL, **_RESPONSES}, "http://localhost:1234/v1"),
@@ -175,12 +186,12 @@ class Upstream(msgspec.Struct, frozen=True):
         endpoint = self.provider.endpoint(operation)
         if endpoint is None:
             raise KeyError(operation)
-        path = endpoint.path
+        path = (stream and endpoint.stream_path) or endpoint.path
         if self.provider.layout is Layout.AZURE:
             path, version = self._azure_path(operation, path)
             query = "&".join(part for part in (version, query) if part)
         path = self.base_path + path.replace("{model}", quote(self.model, safe=""))
-        return f"{path}?{query}" if query else path
+        return f"{path}{'&' if '?' in path else '?'}{query}" if query else path
 
     def _azure_path(self, operation: Operation, path: str) -> tuple[str, str]:
         version = f"api-version={quote(self.azure_api_version)}" if self.azure_api_version else ""

@@ -123,3 +123,15 @@ def test_recorded_errors(recording: Recording) -> None:
     assert error.status == recording.status
     assert error.message
     assert not error.message.startswith(("{", "["))
+
+
+def test_googles_refusal_of_a_key_comes_as_a_400() -> None:
+    body = b'{"error":{"code":400,"message":"API key not valid.","details":[{"reason": "API_KEY_INVALID"}]}}'
+    assert isinstance(read(400, body), UpstreamAuthFailed)
+    assert read(400, body, passthrough=True).status == 400
+
+
+def test_google_tells_in_the_body_when_to_come_back() -> None:
+    body = b'{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED","details":[{"retryDelay": "34.07s"}]}}'
+    assert read(429, body).headers == ((b"retry-after", b"34"),)
+    assert read(429, body, [(b"retry-after", b"5")]).headers == ((b"retry-after", b"5"),)

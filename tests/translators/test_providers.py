@@ -22,16 +22,15 @@ def test_every_row_can_be_bound_and_addressed(name: str) -> None:
     for operation, endpoint in row.endpoints.items():
         assert endpoint.path.startswith("/")
         assert upstream.path(operation, stream=True).startswith("/")
-        assert bind(operation, row).identity
-        assert endpoint.dialect in FORMATS
+        assert bind(operation, row).identity == (endpoint.dialect in FORMATS)
 
 
 @pytest.mark.parametrize("name", [name for name, row in PROVIDERS.items() if row.base_url])
 def test_every_default_address_is_kept_as_written(name: str) -> None:
     row = PROVIDERS[name]
     operation = next(iter(row.endpoints))
-    url = path(name, None, operation)
-    assert url.replace(":443/", "/", 1) == row.base_url + row.endpoints[operation].path
+    url = path(name, None, operation, model="m")
+    assert url.replace(":443/", "/", 1) == (row.base_url + row.endpoints[operation].path).replace("{model}", "m")
 
 
 @pytest.mark.parametrize(
@@ -88,6 +87,13 @@ def test_azure_responses_have_no_deployment_in_their_path() -> None:
 
 def test_a_deployment_name_is_percent_encoded() -> None:
     assert "/deployments/a%2Fb%3F/" in path("azure-openai", AZURE, azure_deployment="a/b?")
+
+
+def test_a_path_of_its_own_for_streams() -> None:
+    upstream = upstream_of(PROVIDERS["gemini"], model="gemini-x")
+    assert upstream.path(Operation.CHAT, stream=False) == "/v1beta/models/gemini-x:generateContent"
+    assert upstream.path(Operation.CHAT, stream=True) == "/v1beta/models/gemini-x:streamGenerateContent?alt=sse"
+    assert upstream.path(Operation.MESSAGES, stream=True, query="a=1").endswith("?alt=sse&a=1")
 
 
 def test_query() -> None:
@@ -151,6 +157,11 @@ class TestHeaders:
             (b"anthropic-version", b"2023-06-01"),
             (b"anthropic-beta", b"x"),
         )
+
+    def test_E17_gemini(self) -> None:
+        upstream = upstream_of(PROVIDERS["gemini"], model="m")
+        assert upstream.auth_headers("s") == ((b"x-goog-api-key", b"s"),)
+        assert "key=" not in upstream.path(Operation.CHAT, stream=True)
 
     def test_the_targets_own_value_wins(self) -> None:
         upstream = upstream_of(PROVIDERS["anthropic"], extra_headers={"Anthropic-Version": "2024-01-01"})
