@@ -215,9 +215,9 @@ class Destination(msgspec.Struct, frozen=True, cache_hash=True):
 class ResponseHead(msgspec.Struct):
     """A provider's response head.
 
-    `raw` holds its fields as they came, each with its line end; `media` is the content type in lower case. `chunked`
-    says that the data which follows still carries its chunk framing; `content_length` is None for a chunked or
-    close-delimited body.
+    `raw` holds its fields as they came, each with its line end; `media` and `coding` are the content type and the
+    content encoding in lower case. `chunked` says that the data which follows still carries its chunk framing;
+    `content_length` is None for a chunked or close-delimited body.
     """
 
     status: int
@@ -226,6 +226,7 @@ class ResponseHead(msgspec.Struct):
     media: bytes = b""
     chunked: bool = False
     content_length: int | None = None
+    coding: bytes = b""
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:

@@ -67,6 +67,7 @@ def parse_head(data: bytes, *, to_head: bool = False) -> tuple[ResponseHead, Bod
     if len(fields) != raw.count(b"\n"):
         fields = _join_repeated(lowered)
     head = ResponseHead(status, data[13:line_end], raw, fields.get(b"content-type", b""))
+    head.coding = fields.get(b"content-encoding", b"").rstrip(b" \t")
     keep_alive = version == b"HTTP/1.1 "
     connection = fields.get(b"connection")
     if connection is not None:
