@@ -61,6 +61,7 @@ from translators.dialect import AnswerView, Translated
 from translators.paths import replace_texts
 
 if TYPE_CHECKING:
+    from gateway.config.schema import Fallback
     from gateway.downstream.head import RequestHead
     from gateway.limits import Hold
     from gateway.ports import Client, Connection, Ticket
@@ -130,6 +131,7 @@ _OVER: Final = (State.ENDED, State.METERING)
 _NEVER: Final = float("inf")
 _NONE: Final[Mapping[int, str]] = {}
 _UNTRANSLATED: Final = Translated(b"")
+_NO_RELAY: Final = Collection(Framing(None, False), 0)
 
 
 class Exchange:
@@ -189,7 +191,6 @@ class Exchange:
     view: RequestView
     texts: list[TextPart]
     lane: Lane
-    relay: Relay
     head: ResponseHead
     fallback: Fallback
 
@@ -222,6 +223,7 @@ class Exchange:
         self.occupied = False
         self.connection: Connection | None = None
         self.pause: Any = None
+        self.relay: Relay = _NO_RELAY
         self.provider_done = False
         self.begun = False
         self.recorded = False
@@ -772,7 +774,7 @@ class Exchange:
     @property
     def progress(self) -> int:
         """Bytes that have gone to the client so far, by whichever way."""
-        relay = getattr(self, "relay", None)
+        relay = self.relay
         return self.bytes_sent + (relay.passed if type(relay) is Frames else 0)
 
     def on_deadline(self, now: float) -> None:

@@ -74,7 +74,7 @@ class Driver:
     """One client connection, one provider connection, and all that lies between."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, folder: Path, configuration: str, *, limited: bool) -> None:
-        """`configuration` is the text of a policy-config.yaml with one openai-compatible target. `folder` is scratch."""
+        """`configuration` is the text of a policy-config.yaml with one target. `folder` is scratch."""
         counters = metrics.Metrics(folder, 0)
         key = GatewayKey(
             "key_1",
