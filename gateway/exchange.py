@@ -75,6 +75,8 @@ INLINE_BYTES: Final = 256 * 1024
 MAX_ERROR_BODY: Final = 1024 * 1024
 FIRST_BACKOFF_SECONDS: Final = 0.25
 MAX_BACKOFF_SECONDS: Final = 4.0
+MAX_RESENDS: Final = 3
+"""How often a request goes out again because its connection turned out dead before a byte was written."""
 CLIENT_GONE: Final = 499
 """The status recorded for a client that left; nginx's number, which dashboards know."""
 
@@ -172,6 +174,7 @@ class Exchange:
         "relay",
         "replacements",
         "request",
+        "resends",
         "rounds",
         "sent_at",
         "services",
@@ -216,6 +219,7 @@ class Exchange:
         self.candidates: tuple[Target, ...] = ()
         self.turn = 0
         self.rounds = 1
+        self.resends = 0
         self.attempts = 0
         self.target: Target | None = None
         self.translated = _UNTRANSLATED
@@ -558,8 +562,23 @@ class Exchange:
 
     def on_response_failed(self, error: GatewayError) -> None:
         """The provider's connection ended before its answer, or the answer is not HTTP."""
-        self.connection = None
-        self._break(error)
+        connection, self.connection = self.connection, None
+        if connection is not None and not connection.request_sent and self.resends < MAX_RESENDS:
+            # The connection died while it was idle. No byte of the request was written, so it may go out once more.
+            self._resend()
+        else:
+            self._break(error)
+
+    def _resend(self) -> None:
+        self.resends += 1
+        self._vacate()
+        assert self.target is not None
+        try:
+            self._send_to(self.target, self.lane)
+        except GatewayError as error:
+            self._fail(error)
+        except Exception as bug:
+            self._fault(bug)
 
     def _choose_relay(self, head: ResponseHead, good: bool) -> Relay:
         """How this answer flows; see relay.py for the four ways."""

@@ -69,6 +69,7 @@ class Connection(Protocol):
     """A provider's connection (`upstream.connection.UpstreamConnection`)."""
 
     lane: Callable[[bytes], bool] | None
+    request_sent: bool
 
     @property
     def walker(self) -> ChunkWalker | None:

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.config.schema import AuthMode
 from gateway.errors import AuditUnavailable, Draining, InvalidAPIKey, Overloaded, UpstreamTimeout, UpstreamUnreachable
-from gateway.exchange import State
+from gateway.exchange import Exchange, State
 from gateway.routes import BreakerState
 from tests.playbook import Client, Play, configuration, dlp, gateway_key, target
 from tests.provider import LAST_CHUNK, chunk, head, respond
@@ -1283,9 +1283,9 @@ def test_a_fault_in_a_translation(play: Play, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_fault_in_the_middle_of_a_stream(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    exchange = play.ask(STREAM)
+    play.ask(STREAM)
     play.provider().says(SSE_HEAD, chunk(delta("Hi")))
-    monkeypatch.setattr(exchange, "_flow", lambda data, end: 1 / 0)
+    monkeypatch.setattr(Exchange, "_flow", lambda exchange, data, end: 1 / 0)
     play.provider().says(chunk(delta("Hi")) + chunk(delta("there")))
     assert events(play.client.body)[-1]["error"]["code"] == "internal_error"
     assert play.client.transcript[-1] == "aborted"
@@ -1320,3 +1320,27 @@ def test_a_transcript_is_json(play: Play) -> None:
         assert b"\n" not in record
         json.loads(record)
     assert len(play.records[0]["model"]) <= 256
+
+
+# A connection that turned out dead before a byte of the request was written
+
+
+def test_a_request_that_was_never_written_goes_out_again(play: Play) -> None:
+    exchange = play.ask(CHAT)
+    first = play.provider(0)
+    first.connection.request_sent = False
+    first.closes()
+    assert exchange.state is State.WAITING
+    assert play.provider(1).asked == first.asked
+    play.provider(1).says(respond(answer()))
+    assert play.finish()["outcome"] == "completed"
+    assert play.finish()["attempts"] == 1
+
+
+def test_it_goes_out_again_only_so_often(play: Play) -> None:
+    play.ask(CHAT)
+    for index in range(4):
+        play.provider(index).connection.request_sent = False
+        play.provider(index).closes()
+    assert len(play.pool.providers) == 4
+    assert play.finish()["code"] == "upstream_reset"
