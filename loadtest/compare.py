@@ -121,6 +121,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "nginx": version.rpartition("/")[2],
         "load_average_before": os.getloadavg(),
+        **cpu.calibration(),
     }
 
 

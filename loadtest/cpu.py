@@ -7,6 +7,7 @@ time, so each side pays for what it sends.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,3 +58,19 @@ def resident_bytes(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def calibration() -> dict[str, float]:
+    """How fast this machine is just now, so that runs on different days can be compared.
+
+    `loop_ms`: a fixed loop of Python. `idle_wakeup_us`: processor time of one sleep of a millisecond. On a virtual
+    machine that may be 60 µs rather than 3, and then figures at low rates are mostly the cost of waking up.
+    """
+    begin = time.thread_time_ns()
+    total = 0
+    for number in range(200_000):
+        total += number
+    middle = time.thread_time_ns()
+    for _ in range(100):
+        time.sleep(0.001)
+    return {"loop_ms": (middle - begin) / 1e6, "idle_wakeup_us": (time.thread_time_ns() - middle) / 100 / 1000}

@@ -413,6 +413,7 @@ def test_compare_measures_every_side_and_saves_nothing_unless_asked() -> None:
     }
     assert all(side["slices"][0]["p99"] > 0 for side in document["scenarios"]["stream"].values())
     assert document["machine"]["nginx"]
+    assert document["machine"]["loop_ms"] > 0
     assert set((ROOT / "loadtest/results").iterdir()) == saved
 
 
