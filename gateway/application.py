@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway import metrics
-from gateway.authenticate import authenticate
+from gateway.authenticate import authenticate, require_local
 from gateway.config.schema import AuthMode
 from gateway.control_relay import ControlRelay
 from gateway.errors import Draining, GatewayError, InternalError, InvalidAPIKey, ModelNotFound, Wire
@@ -81,6 +81,9 @@ class GatewayApplication:
 
     def _serve(self, endpoint: Endpoint, head: RequestHead, client: Client) -> Handler | None:
         if endpoint.place is Place.CONTROL:
+            if head.path != b"/metrics":
+                # What only this machine's own users may see; for all others there is nothing here.
+                require_local(head, client.peer)
             return ControlRelay(self._services.pool, self._control, head, client)
         if endpoint.place is Place.HEALTH:
             self._reply(client, 200, {"status": "ok"})

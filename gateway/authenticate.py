@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.config.schema import AuthMode
 from gateway.downstream.head import RequestHead
-from gateway.errors import ForbiddenOrigin, InvalidAPIKey
+from gateway.errors import ForbiddenOrigin, InvalidAPIKey, NotFound
 from gateway.http1 import header_lines
 from gateway.snapshot import Binding, Snapshot
 
@@ -78,12 +78,23 @@ def _without_key(request: RequestHead, snapshot: Snapshot, mode: AuthMode) -> Bi
     """
     if mode is not AuthMode.AUTO:
         raise _invalid("missing", "No gateway key: send one as `Authorization: Bearer kt_gk_…`.")
+    _check_origin(request)
+    return snapshot.anonymous
+
+
+def _check_origin(request: RequestHead) -> None:
     if _host(request.own.get(b"host", b"")) not in _LOOPBACK:
         raise ForbiddenOrigin
     origin = request.own.get(b"origin")
     if origin is not None and _host(origin.partition(b"://")[2]) not in _LOOPBACK:
         raise ForbiddenOrigin
-    return snapshot.anonymous
+
+
+def require_local(request: RequestHead, peer: str) -> None:
+    """For operator paths: only from this machine, and not by way of a browser. Raises NotFound or ForbiddenOrigin."""
+    if not (peer.startswith("127.") or peer == "::1"):
+        raise NotFound(f"There is nothing at {request.path[:100].decode('latin-1')}.")
+    _check_origin(request)
 
 
 def _host(authority: bytes) -> bytes:

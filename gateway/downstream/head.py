@@ -10,6 +10,7 @@ for its Content-Length: `Template` recognises it by comparing bytes, for 0.5 µs
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import httptools
@@ -57,6 +58,7 @@ _SINGLE: Final = frozenset(
         b"origin",
     )
 )
+_REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
 _PLAIN_CONNECTION: Final = frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close"))
 
 
@@ -183,6 +185,9 @@ def _judge(method: bytes, http10: bool, upgrade: bool, collector: _Collector) ->
             raise MalformedHTTP(f"The field {name.decode()} stands in the request more than once.")
         else:
             own[name] += b", " + value
+    request_id = own.get(b"x-request-id")
+    if request_id is not None and not _REQUEST_ID.fullmatch(request_id):
+        del own[b"x-request-id"]  # it would be echoed, sent on and recorded: the gateway's own is taken instead
     path, query = _target(method, collector.target, own)
     if b"host" not in own and not http10:
         raise MalformedHTTP("The Host field is missing (RFC 9112, section 3.2).")
