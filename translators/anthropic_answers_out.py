@@ -42,7 +42,7 @@ _REASONS: Final = {
 }
 
 
-def encode(answer: ChatAnswer, model: str, created: int) -> bytes:
+def encode(answer: ChatAnswer, model: str, created: int, carried: Carried) -> bytes:
     """A complete answer as Anthropic writes it; of several choices the first."""
     choice = answer.choices[0] if answer.choices else None
     body = _message(answer.id, model or answer.model)

@@ -20,10 +20,10 @@ from gateway.sse import data_of
 from gateway.types import TextPart, Usage
 from translators import paths, strict
 from translators.anthropic_answers_in import usage_of
+from translators.collected import Collected
 from translators.dialect import AnswerView
 from translators.identity import Format
 
-MAX_TEXT_CHARS: Final = 8 * 1024 * 1024
 _ABSENT: Final = msgspec.Raw(b"null")
 
 
@@ -310,15 +310,13 @@ _EVENT: Final = msgspec.json.Decoder(_Event)
 class MessagesTap:
     """Follows a stream of events: usage, stop reason, and the texts as the complete answer would have them."""
 
-    __slots__ = ("_chars", "_counts", "_reason", "_texts", "_truncated", "usage")
+    __slots__ = ("_counts", "_reason", "_texts", "usage")
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self._counts: dict[str, Any] = {}
-        self._texts: dict[tuple[int, str, str], list[str]] = {}
-        self._chars = 0
+        self._texts = Collected()
         self._reason: str | None = None
-        self._truncated = False
 
     def feed(self, frame: bytes) -> None:
         """Take in one complete SSE frame. An odd one is passed over; never raises."""
@@ -332,7 +330,7 @@ class MessagesTap:
         if event.delta is not None:
             self._delta(event.index, event.delta)
         if event.content_block is not None and event.content_block.text:
-            self._add(event.index, "message", "text", event.content_block.text)
+            self._texts.add(event.index, "message", "text", event.content_block.text)
         counts = event.usage if event.message is None else event.message.usage
         if counts:
             self._counts |= {key: value for key, value in counts.items() if value or key not in self._counts}
@@ -340,27 +338,16 @@ class MessagesTap:
 
     def _delta(self, index: int, delta: _Delta) -> None:
         if delta.text:
-            self._add(index, "message", "text", delta.text)
+            self._texts.add(index, "message", "text", delta.text)
         if delta.thinking:
-            self._add(index, "reasoning", "thinking", delta.thinking)
+            self._texts.add(index, "reasoning", "thinking", delta.thinking)
         if delta.partial_json:
-            self._add(index, "tool_arguments", "input", delta.partial_json)
+            self._texts.add(index, "tool_arguments", "input", delta.partial_json)
         self._reason = delta.stop_reason or self._reason
-
-    def _add(self, index: int, kind: str, field: str, text: str) -> None:
-        self._chars += len(text)
-        if self._chars > MAX_TEXT_CHARS:
-            self._truncated = True
-            return
-        self._texts.setdefault((index, kind, field), []).append(text)
 
     def answer(self) -> AnswerView:
         """The answer as far as it has come."""
-        texts = [
-            TextPart("".join(pieces), "assistant", kind, f"content[{index}].{field}")
-            for (index, kind, field), pieces in self._texts.items()
-        ]
-        return AnswerView(self.usage, texts, self._reason, self._truncated)
+        return AnswerView(self.usage, self._texts.parts("content[{}]"), self._reason, self._texts.truncated)
 
 
 FORMAT = Format(view, read, MessagesTap, wire=Wire.ANTHROPIC, usage=usage)

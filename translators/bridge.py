@@ -7,7 +7,7 @@ the provider's writes the request and reads the answer. The dialects come as fun
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -51,12 +51,17 @@ class StreamWriter(Protocol):
 
 
 class Inbound(msgspec.Struct, frozen=True):
-    """A dialect in which clients speak. `writer` gets model, `created`, whether usage is wanted, what is carried."""
+    """A dialect in which clients speak.
+
+    `encode` gets model, `created` and what is carried; `writer` besides, whether usage is wanted in the stream. `echo`
+    picks the fields of a request that answers repeat.
+    """
 
     format: Format
     decode: Callable[[bytes, Notes], ChatRequest]
-    encode: Callable[[ChatAnswer, str, int], bytes]
+    encode: Callable[[ChatAnswer, str, int, Carried], bytes]
     writer: Callable[[str, int, bool, Carried], StreamWriter]
+    echo: Callable[[bytes], Mapping[str, Any]] | None = None
 
 
 class Outbound(msgspec.Struct, frozen=True):
@@ -98,12 +103,13 @@ class Bridge:
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             # A field of a type that no SDK would send, somewhere deep: the dialects check where it is worth a message.
             raise InvalidRequest(f"The request has a field of the wrong type: {error}") from error
-        return Translated(encoded, notes.all(), carried=Carried(names, len(body) // _BYTES_PER_TOKEN + 1))
+        echo = self._inbound.echo(body) if self._inbound.echo is not None else {}
+        return Translated(encoded, notes.all(), carried=Carried(names, len(body) // _BYTES_PER_TOKEN + 1, echo))
 
     def answer(self, body: bytes, model: str, carried: Carried = NOTHING_CARRIED) -> bytes:
         """A complete answer in the client's dialect. Raises UpstreamInvalid."""
         answer = tool_names.restore(self._outbound.decode(body), carried.names)
-        return self._inbound.encode(answer, model, int(self._now()))
+        return self._inbound.encode(answer, model, int(self._now()), carried)
 
     def error(self, head: ResponseHead, body: bytes, *, passthrough: bool = False) -> UpstreamError:
         """The provider's error answer as the gateway's error."""

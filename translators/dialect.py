@@ -11,7 +11,7 @@ Everything here is pure: bytes in, bytes out. No socket, no clock, no environmen
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -49,11 +49,13 @@ class Carried(msgspec.Struct, frozen=True):
     """What the answer's translation must know of the request.
 
     `names` maps tools' names as the provider got them to the client's own, where they differ; `prompt_tokens` is an
-    estimate of the prompt, for formats that tell it before the provider does.
+    estimate of the prompt, for formats that tell it before the provider does; `echo` holds fields of the request that
+    the client's format repeats in the answer.
     """
 
     names: Mapping[str, str] = {}
     prompt_tokens: int = 0
+    echo: Mapping[str, Any] = {}
 
 
 NOTHING_CARRIED = Carried()

@@ -39,7 +39,7 @@ _EXACT: Final = {"stop", "length", "tool_calls", "content_filter", "end_turn", "
 """Native reasons that say no more than OpenAI's word for them."""
 
 
-def encode(answer: ChatAnswer, model: str, created: int) -> bytes:
+def encode(answer: ChatAnswer, model: str, created: int, carried: Carried) -> bytes:
     """A complete answer as OpenAI writes it. `created` is in Unix seconds."""
     body: dict[str, Any] = {
         "id": f"chatcmpl-{answer.id}",

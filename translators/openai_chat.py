@@ -21,11 +21,9 @@ import orjson
 from gateway.sse import data_of
 from gateway.types import TextPart, Usage
 from translators import paths, strict
+from translators.collected import Collected
 from translators.dialect import AnswerView
 from translators.identity import Format
-
-MAX_TEXT_CHARS = 8 * 1024 * 1024
-"""How much text of one stream is kept for output policies; 40 times the longest answer that models give."""
 
 _ABSENT: Final = msgspec.Raw(b"null")
 
@@ -53,6 +51,7 @@ class _Part(msgspec.Struct, forbid_unknown_fields=True):
     input_audio: msgspec.Raw = _ABSENT
     file: msgspec.Raw = _ABSENT
     cache_control: msgspec.Raw = _ABSENT
+    prompt_cache_breakpoint: msgspec.Raw = _ABSENT
 
 
 class _Function(msgspec.Struct, forbid_unknown_fields=True):
@@ -106,10 +105,12 @@ class _Prompt(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     metadata: msgspec.Raw = _ABSENT
     modalities: msgspec.Raw = _ABSENT
     model: msgspec.Raw = _ABSENT
+    moderation: msgspec.Raw = _ABSENT
     n: msgspec.Raw = _ABSENT
     parallel_tool_calls: msgspec.Raw = _ABSENT
     presence_penalty: msgspec.Raw = _ABSENT
     prompt_cache_key: msgspec.Raw = _ABSENT
+    prompt_cache_options: msgspec.Raw = _ABSENT
     prompt_cache_retention: msgspec.Raw = _ABSENT
     reasoning_effort: msgspec.Raw = _ABSENT
     safety_identifier: msgspec.Raw = _ABSENT
@@ -440,28 +441,14 @@ def _usage_of(tree: Any) -> Usage | None:
         return None
 
 
-class _Collector:
-    """Puts the texts of choices together, by where they will stand in the complete answer. Bounded."""
+class _Collector(Collected):
+    """The texts of all choices, and why the last one ended."""
 
-    __slots__ = ("_chars", "_texts", "finish_reason", "truncated")
+    __slots__ = ("finish_reason",)
 
     def __init__(self) -> None:
-        self._texts: dict[tuple[int, str, str], list[str]] = {}
-        self._chars = 0
+        super().__init__()
         self.finish_reason: str | None = None
-        self.truncated = False
-
-    def add(self, choice: int, kind: str, field: str, text: str) -> None:
-        self._chars += len(text)
-        if self._chars > MAX_TEXT_CHARS:
-            self.truncated = True
-            return
-        key = (choice, kind, field)
-        pieces = self._texts.get(key)
-        if pieces is None:
-            self._texts[key] = [text]
-        else:
-            pieces.append(text)
 
     def message(self, choice: int, message: _AnswerMessage) -> None:
         if message.content:
@@ -505,11 +492,7 @@ class _Collector:
                     self.add(index, part.kind, part.path, part.text)
 
     def view(self, usage: Usage | None) -> AnswerView:
-        parts = [
-            TextPart("".join(pieces), "assistant", kind, f"choices[{choice}].message.{field}")
-            for (choice, kind, field), pieces in self._texts.items()
-        ]
-        return AnswerView(usage, parts, self.finish_reason, self.truncated)
+        return AnswerView(usage, self.parts("choices[{}].message"), self.finish_reason, self.truncated)
 
 
 class ChatTap:

@@ -17,7 +17,7 @@ from gateway.types import TextPart, Usage
 from translators import paths, strict
 from translators.dialect import AnswerView
 from translators.identity import Format
-from translators.openai_passthrough import PassthroughTap
+from translators.openai_passthrough import CompletionsTap
 
 _SETTINGS = frozenset({"model", "dimensions", "encoding_format", "user"})
 
@@ -81,4 +81,4 @@ def read(body: bytes) -> AnswerView:
     return AnswerView(Usage(prompt=usage.prompt_tokens or 0) if usage else None)
 
 
-FORMAT = Format(view, read, PassthroughTap)
+FORMAT = Format(view, read, CompletionsTap)

@@ -18,10 +18,9 @@ import orjson
 from gateway.sse import data_of
 from gateway.types import TextPart, Usage
 from translators import paths, strict
+from translators.collected import Collected
 from translators.dialect import AnswerView
 from translators.identity import Format
-
-MAX_TEXT_CHARS = 8 * 1024 * 1024
 
 
 class _Head(msgspec.Struct, gc=False):
@@ -148,18 +147,19 @@ def _count(value: Any, key: str) -> int:
 
 def read(body: bytes) -> AnswerView:
     """Usage and texts of a complete answer; an odd one gives as much as can be read."""
-    try:
-        tree = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return AnswerView(None)
-    return _read(tree)
-
-
-def _read(tree: Any) -> AnswerView:
-    if not isinstance(tree, dict):
+    tree = _tree(body)
+    if tree is None:
         return AnswerView(None)
     texts = [*_choice_texts(tree.get("choices")), *_output_texts(tree.get("output"))]
     return AnswerView(usage_of(tree.get("usage")), texts, _finish_reason(tree))
+
+
+def _tree(body: bytes) -> dict[str, Any] | None:
+    try:
+        tree = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return tree if isinstance(tree, dict) else None
 
 
 def _finish_reason(tree: dict[str, Any]) -> str | None:
@@ -185,61 +185,92 @@ def _output_texts(output: Any) -> Iterator[TextPart]:
         yield from paths.texts(_readable(item), f"output[{index}]", "assistant", kind, _ANSWER_SKIP)
 
 
-class PassthroughTap:
-    """Follows a stream of completions chunks, or of a response's events, whose last one repeats the whole response."""
+class CompletionsTap:
+    """Follows a stream of completions chunks."""
 
-    __slots__ = ("_chars", "_finish_reason", "_pieces", "_response", "_truncated", "usage")
+    __slots__ = ("_finish_reason", "_texts", "usage")
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
-        self._pieces: dict[int, list[str]] = {}
-        self._chars = 0
-        self._truncated = False
+        self._texts = Collected()
         self._finish_reason: str | None = None
-        self._response: AnswerView | None = None
 
     def feed(self, frame: bytes) -> None:
-        """Take in one complete SSE frame; never raises. Of a response's events only those with usage are parsed."""
-        data = data_of(frame)
-        if data is None or (b'"usage"' not in data and b'"choices"' not in data):
+        """Take in one complete SSE frame; never raises."""
+        tree = _tree(data_of(frame) or b"")
+        if tree is None:
             return
-        try:
-            tree = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            return
-        if isinstance(tree, dict):
-            self._take(tree)
-
-    def _take(self, tree: dict[str, Any]) -> None:
-        response = tree.get("response")
-        view = _read(response if isinstance(response, dict) else tree)
-        self.usage = view.usage or self.usage
-        self._finish_reason = view.finish_reason or self._finish_reason
-        if response is not None:
-            self._response = view
-            return
-        for position, choice in enumerate(tree.get("choices") or ()):
+        self.usage = usage_of(tree.get("usage")) or self.usage
+        self._finish_reason = _finish_reason(tree) or self._finish_reason
+        choices = tree.get("choices")
+        for position, choice in enumerate(choices if isinstance(choices, list) else ()):
             text = choice.get("text") if isinstance(choice, dict) else None
             if isinstance(text, str):
-                self._add(choice.get("index", position), text)
-
-    def _add(self, index: int, text: str) -> None:
-        self._chars += len(text)
-        if self._chars > MAX_TEXT_CHARS:
-            self._truncated = True
-        else:
-            self._pieces.setdefault(index, []).append(text)
+                index = choice.get("index")
+                self._texts.add(index if isinstance(index, int) else position, "message", "text", text)
 
     def answer(self) -> AnswerView:
         """The answer as far as it has come."""
-        if self._response is not None:
-            return self._response
-        texts = [
-            TextPart("".join(pieces), "assistant", "message", f"choices[{index}].text")
-            for index, pieces in self._pieces.items()
-        ]
-        return AnswerView(self.usage, texts, self._finish_reason, self._truncated)
+        return AnswerView(self.usage, self._texts.parts("choices[{}]"), self._finish_reason, self._texts.truncated)
 
 
-COMPLETIONS = Format(view, read, PassthroughTap, meters=True)
-PASSTHROUGH = Format(view, read, PassthroughTap)
+_ABSENT: Final = msgspec.Raw(b"null")
+
+
+class _Event(msgspec.Struct, gc=False):
+    type: str = ""
+    output_index: int = 0
+    content_index: int = 0
+    delta: msgspec.Raw = _ABSENT
+    response: msgspec.Raw = _ABSENT
+
+
+_EVENT: Final = msgspec.json.Decoder(_Event)
+_DELTAS: Final = {
+    "response.output_text.delta": ("message", "content[{}].text"),
+    "response.refusal.delta": ("refusal", "content[{}].refusal"),
+    "response.reasoning_text.delta": ("reasoning", "content[{}].text"),
+    "response.reasoning_summary_text.delta": ("reasoning", "summary[0].text"),
+    "response.function_call_arguments.delta": ("tool_arguments", "arguments"),
+    "response.custom_tool_call_input.delta": ("tool_arguments", "input"),
+    "response.mcp_call_arguments.delta": ("tool_arguments", "arguments"),
+}
+_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+class ResponsesTap:
+    """Follows the events of a response: its texts as they come, at its end the whole that the last event repeats."""
+
+    __slots__ = ("_texts", "_whole", "usage")
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self._texts = Collected()
+        self._whole: AnswerView | None = None
+
+    def feed(self, frame: bytes) -> None:
+        """Take in one complete SSE frame; never raises."""
+        try:
+            event = _EVENT.decode(data_of(frame) or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        known = _DELTAS.get(event.type)
+        if known is not None:
+            delta = orjson.loads(bytes(event.delta))
+            kind, field = known
+            if isinstance(delta, str):
+                self._texts.add(event.output_index, kind, field.format(event.content_index), delta)
+        elif event.type in _ENDS:
+            self._whole = read(bytes(event.response))
+            self.usage = self._whole.usage
+
+    def answer(self) -> AnswerView:
+        """The answer as far as it has come."""
+        if self._whole is not None:
+            return self._whole
+        return AnswerView(self.usage, self._texts.parts("output[{}]"), None, self._texts.truncated)
+
+
+COMPLETIONS = Format(view, read, CompletionsTap, meters=True)
+RESPONSES = Format(view, read, ResponsesTap)
+PASSTHROUGH = Format(view, read, CompletionsTap)

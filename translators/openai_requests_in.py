@@ -234,14 +234,22 @@ def _part(part: Any, path: str, notes: Notes) -> Part:
     return read(part, path)
 
 
-_PART_FIELDS: Final = frozenset({"type", "text", "refusal", "image_url", "input_audio", "file", "cache_control"})
+_PART_FIELDS: Final = frozenset(
+    {"type", "text", "refusal", "image_url", "input_audio", "file", "cache_control", "prompt_cache_breakpoint"}
+)
+
+
+def cache_of(part: dict[str, Any]) -> Cache | None:
+    """A part's cache marker: Anthropic's, which many clients send as it is, or OpenAI's."""
+    marker: Cache | None = part.get("cache_control")
+    return {"type": "ephemeral"} if marker is None and part.get("prompt_cache_breakpoint") else marker
 
 
 def _text(part: dict[str, Any], path: str) -> Text:
     text = part.get("text")
     if not isinstance(text, str):
         raise InvalidRequest(f"`{path}.text` must be a text.", param=f"{path}.text")
-    return Text(text, path, part.get("cache_control"))
+    return Text(text, path, cache_of(part))
 
 
 def _refusal(part: dict[str, Any], path: str) -> Refusal:
@@ -254,7 +262,7 @@ def _image(part: dict[str, Any], path: str) -> Media:
     url = image.get("url")
     if not isinstance(url, str) or not url:
         raise InvalidRequest(f"`{path}.image_url.url` must be an address.", param=f"{path}.image_url.url")
-    detail, cache = image.get("detail"), part.get("cache_control")
+    detail, cache = image.get("detail"), cache_of(part)
     data = data_url(url)
     if data is not None:
         return Media("image", path, data=data[1], media_type=data[0], detail=detail, cache=cache)
@@ -265,7 +273,7 @@ def _file(part: dict[str, Any], path: str) -> Media:
     file = part.get("file")
     if not isinstance(file, dict):
         raise InvalidRequest(f"`{path}.file` must be an object.", param=f"{path}.file")
-    name, cache = file.get("filename"), part.get("cache_control")
+    name, cache = file.get("filename"), cache_of(part)
     content = file.get("file_data")
     if isinstance(content, str):
         media_type, data = data_url(content) or ("application/pdf", content)

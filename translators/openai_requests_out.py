@@ -19,6 +19,7 @@ import orjson
 
 from gateway.errors import InvalidRequest
 from translators.canonical import (
+    Cache,
     ChatRequest,
     Choosing,
     Media,
@@ -48,10 +49,13 @@ MAX_STOPS: Final = 4
 _REASONING_MODEL: Final = re.compile(r"(?:^|/)(?:o\d|gpt-5(?!.*chat)|gpt-oss)")
 """OpenAI's models that think: they take `reasoning_effort`, and no sampling."""
 
+_TAKES_BREAKPOINTS: Final = re.compile(r"^gpt-(?:5\.[6-9]|[6-9])")
+"""OpenAI's models that take `prompt_cache_breakpoint`: https://developers.openai.com/api/docs/guides/prompt-caching"""
+
 _SETTINGS: Final = frozenset(
     {"temperature", "top_p", "frequency_penalty", "presence_penalty", "seed", "n", "logprobs", "top_logprobs"}
     | {"logit_bias", "service_tier", "store", "metadata", "verbosity", "prompt_cache_key", "prediction", "stop"}
-    | {"modalities", "audio", "web_search_options", "prompt_cache_retention"}
+    | {"modalities", "audio", "web_search_options", "prompt_cache_retention", "prompt_cache_options", "moderation"}
 )
 _NOT_WHEN_REASONING: Final = frozenset(
     {"temperature", "top_p", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs", "logit_bias"}
@@ -105,64 +109,91 @@ def _max_tokens(wanted: int, asked: Asked, notes: Notes) -> int:
 
 
 def _messages(messages: Sequence[Message], asked: Asked, notes: Notes) -> list[Entry]:
+    marks = _Marks(_TAKES_BREAKPOINTS.search(asked.model) is not None, notes)
     encoded: list[Entry] = []
     for message in messages:
         if message.role is Role.SYSTEM:
-            encoded += _system(message, notes)
+            encoded += _system(message, marks)
         elif message.role is Role.ASSISTANT:
-            encoded += _assistant(message, asked, notes)
+            encoded += _assistant(message, asked, marks, notes)
         else:
-            encoded += _user(message, notes)
+            encoded += _user(message, marks)
     if not encoded:
         raise InvalidRequest("No message has any content for the model.", param="messages")
     return encoded
 
 
-def _system(message: Message, notes: Notes) -> Iterator[Entry]:
-    """One message of one text: not every compatible server takes a list."""
-    texts = []
+class _Marks:
+    """Cache markers: kept as OpenAI's breakpoints by the models that take them, noted otherwise."""
+
+    def __init__(self, taken: bool, notes: Notes) -> None:
+        self._taken = taken
+        self._notes = notes
+
+    def on(self, entry: Entry, cache: Cache | None) -> Entry:
+        """A content part with its marker."""
+        if cache is None:
+            return entry
+        if not self._taken:
+            self.lost(cache)
+            return entry
+        return {**entry, "prompt_cache_breakpoint": {"mode": "explicit"}}
+
+    def lost(self, cache: Cache | None) -> None:
+        """A marker where none can stand."""
+        if cache is not None:
+            self._notes.add("cache_control", "this provider decides by itself what to cache")
+
+
+def _system(message: Message, marks: _Marks) -> Iterator[Entry]:
+    """One message of one text, since not every compatible server takes a list; unless a marker needs it."""
+    parts = []
     for part in message.parts:
         if not isinstance(part, Text):
             raise InvalidRequest("A system message has only text.", param=message.path)
-        _note_cache(part, notes)
-        texts.append(part.text)
-    if texts:
-        yield {"role": "system", "content": "\n\n".join(texts)}
+        parts.append(_content(part, marks))
+    if any("prompt_cache_breakpoint" in part for part in parts):
+        yield {"role": "system", "content": parts}
+    elif parts:
+        yield {"role": "system", "content": "\n\n".join(part["text"] for part in parts)}
 
 
-def _user(message: Message, notes: Notes) -> Iterator[Entry]:
+def _user(message: Message, marks: _Marks) -> Iterator[Entry]:
     """Results of tools first, each a message; then what they showed and what the user said."""
     shown: list[Entry] = []
     said: list[Part] = []
     for part in message.parts:
         if isinstance(part, ToolResult):
-            yield _tool_result(part, shown, notes)
+            yield _tool_result(part, shown, marks)
         else:
             said.append(part)
-    content = shown + [_content(part, notes) for part in said]
+    content = shown + [_content(part, marks) for part in said]
     if content:
-        plain = content[0]["text"] if len(content) == 1 and content[0]["type"] == "text" else content
+        plain = content[0]["text"] if len(content) == 1 and content[0].keys() == {"type", "text"} else content
         yield {"role": "user", "content": plain} | ({"name": message.name} if message.name else {})
 
 
-def _tool_result(result: ToolResult, shown: list[Entry], notes: Notes) -> Entry:
-    _note_cache(result, notes)
+def _tool_result(result: ToolResult, shown: list[Entry], marks: _Marks) -> Entry:
+    marks.lost(result.cache)
     texts = [part.text for part in result.content if isinstance(part, Text)]
     media = [part for part in result.content if isinstance(part, Media)]
     if media:
         texts.append("(see the next message)")
         shown.append({"type": "text", "text": f"Result of the tool call {result.call_id}:"})
-        shown += [_content(part, notes) for part in media]
+        shown += [_content(part, marks) for part in media]
     content = "\n\n".join(texts)
     if result.is_error:
         content = f"Error: {content}" if content else "Error"
     return {"role": "tool", "tool_call_id": NAMES.short_id(result.call_id), "content": content}
 
 
-def _assistant(message: Message, asked: Asked, notes: Notes) -> Iterator[Entry]:
+def _assistant(message: Message, asked: Asked, marks: _Marks, notes: Notes) -> Iterator[Entry]:
     texts = [part.text for part in message.parts if isinstance(part, Text)]
     refusals = [part.text for part in message.parts if isinstance(part, Refusal)]
-    calls = [_call(part, notes) for part in message.parts if isinstance(part, ToolCall)]
+    calls = [_call(part) for part in message.parts if isinstance(part, ToolCall)]
+    for part in message.parts:
+        if isinstance(part, Text | ToolCall):
+            marks.lost(part.cache)
     entry: Entry = {"role": "assistant", "content": "".join(texts) if texts else None}
     if refusals:
         entry["refusal"] = "".join(refusals)
@@ -187,8 +218,7 @@ def _thinking(entry: Entry, message: Message, asked: Asked, notes: Notes) -> Non
         notes.add(message.path, f"its reasoning is not sent to {asked.provider.name}")
 
 
-def _call(call: ToolCall, notes: Notes) -> Entry:
-    _note_cache(call, notes)
+def _call(call: ToolCall) -> Entry:
     entry: Entry = {
         "id": NAMES.short_id(call.id),
         "type": "function",
@@ -199,22 +229,19 @@ def _call(call: ToolCall, notes: Notes) -> Entry:
     return entry
 
 
-def _content(part: Part, notes: Notes) -> Entry:
+def _content(part: Part, marks: _Marks) -> Entry:
     match part:
         case Text():
-            _note_cache(part, notes)
-            return {"type": "text", "text": part.text}
+            return marks.on({"type": "text", "text": part.text}, part.cache)
         case Refusal(text):
             return {"type": "text", "text": text}
         case Media(kind="image"):
-            _note_cache(part, notes)
-            return {"type": "image_url", "image_url": _image(part)}
+            return marks.on({"type": "image_url", "image_url": _image(part)}, part.cache)
         case Media(kind="audio"):
             sort = (part.media_type or "audio/wav").removeprefix("audio/")
             return {"type": "input_audio", "input_audio": {"data": part.data, "format": sort}}
         case Media():
-            _note_cache(part, notes)
-            return _document(part)
+            return marks.on(_document(part), part.cache)
     raise InvalidRequest("A message has a part that cannot be sent to this model.", param=part.path)
 
 
@@ -236,11 +263,6 @@ def _document(media: Media) -> Entry:
         return {"type": "text", "text": f"{media.name}:\n\n{text}" if media.name else text}
     name = media.name or "document.pdf"
     return {"type": "file", "file": {"filename": name, "file_data": f"data:{media.media_type};base64,{media.data}"}}
-
-
-def _note_cache(part: Text | Media | ToolCall | ToolResult, notes: Notes) -> None:
-    if part.cache is not None:
-        notes.add("cache_control", "this provider decides by itself what to cache")
 
 
 # --- tools and output ------------------------------------------------------------------------------------------------
@@ -297,10 +319,18 @@ def _reasoning(body: Entry, reasoning: Reasoning, reasons: bool, asked: Asked, n
         effort = "low" if few else "medium" if some else "high"
         notes.add("thinking.budget_tokens", f"sent as reasoning_effort {effort}")
     if reasoning.off:
-        notes.add("thinking", "sent as the least effort that every thinking model knows")
-        effort = "low"
+        effort = _least_effort(asked.model)
+        if effort != "none":
+            notes.add("thinking", f"cannot be switched off for this model; sent as reasoning_effort {effort}")
     if effort is not None:
-        body["reasoning_effort"] = {"max": "xhigh"}.get(effort, effort)
+        body["reasoning_effort"] = effort
+
+
+def _least_effort(model: str) -> str:
+    """https://developers.openai.com/api/docs/guides/reasoning: `none` from GPT-5.1 on, `minimal` for GPT-5."""
+    if re.search(r"gpt-5\.\d|gpt-[6-9]", model):
+        return "none"
+    return "minimal" if "gpt-5" in model else "low"
 
 
 def _settings(body: Entry, request: ChatRequest, reasons: bool, asked: Asked, notes: Notes) -> None:

@@ -17,7 +17,9 @@ from gateway.types import TextPart
 _STEP = re.compile(r'\.?([A-Za-z_]\w*)|\[(\d+)\]|\[("(?:[^"\\]|\\.)*")\]')
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
 
-NOT_TEXT = frozenset({"type", "$ref", "$schema", "format", "id", "role", "cache_control", "media_type", "mime_type"})
+NOT_TEXT = frozenset(
+    {"type", "$ref", "$schema", "format", "id", "role", "cache_control", "media_type", "mime_type", "detail", "status"}
+)
 """Keys whose string is a marker of the format, as long as it looks like one (`_MARKER`)."""
 
 _MARKER = re.compile(r"[^\s]{0,64}\Z")

@@ -26,6 +26,8 @@ from translators import (
     openai_passthrough,
     openai_requests_in,
     openai_requests_out,
+    responses_answers_out,
+    responses_requests_in,
 )
 from translators.bridge import Bridge, Inbound, Outbound
 from translators.dialect import Translation
@@ -50,7 +52,7 @@ FORMATS: Final[Mapping[str, Format]] = {
     "openai_embeddings": openai_embeddings.FORMAT,
     "openai_images": openai_passthrough.PASSTHROUGH,
     "openai_moderations": openai_passthrough.PASSTHROUGH,
-    "openai_responses": openai_passthrough.PASSTHROUGH,
+    "openai_responses": openai_passthrough.RESPONSES,
 }
 
 
@@ -63,6 +65,13 @@ INBOUND: Final[Mapping[str, Inbound]] = {
     ),
     "openai_chat": Inbound(
         openai_chat.FORMAT, openai_requests_in.decode, openai_answers_out.encode, openai_answers_out.Writer
+    ),
+    "openai_responses": Inbound(
+        openai_passthrough.RESPONSES,
+        responses_requests_in.decode,
+        responses_answers_out.encode,
+        responses_answers_out.Writer,
+        responses_requests_in.echo,
     ),
 }
 """Chat dialects in which a client may speak to a provider of another."""

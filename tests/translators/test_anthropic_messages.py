@@ -11,7 +11,7 @@ from gateway.errors import InvalidRequest, Wire
 from gateway.sse import FrameSplitter
 from gateway.types import Operation, Usage
 from tests.recordings import Recording, select
-from translators import anthropic_messages, paths
+from translators import anthropic_messages, collected, paths
 from translators.plan import bind
 from translators.providers import PROVIDERS
 
@@ -154,7 +154,7 @@ def test_an_odd_answer_never_raises(body: bytes) -> None:
 
 
 def test_text_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anthropic_messages, "MAX_TEXT_CHARS", 10)
+    monkeypatch.setattr(collected, "MAX_TEXT_CHARS", 10)
     tap = anthropic_messages.MessagesTap()
     for _ in range(5):
         tap.feed(b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"1234"}}\n\n')

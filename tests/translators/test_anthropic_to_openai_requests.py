@@ -112,6 +112,13 @@ class TestMessages:
         assert notes == ("cache_control: this provider decides by itself what to cache",)
         assert b"cache_control" not in orjson.dumps(body)
 
+    def test_C16_a_marker_becomes_a_breakpoint_where_the_model_takes_them(self) -> None:
+        blocks = [{"type": "text", "text": "a", "cache_control": MARK}, {"type": "text", "text": "b"}]
+        body = sent({"system": blocks, "messages": [{"role": "user", "content": blocks}]}, "gpt-5.6")
+        marked = {"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}}
+        assert body["messages"][0]["content"] == [marked, {"type": "text", "text": "b"}]
+        assert body["messages"][1]["content"] == [marked, {"type": "text", "text": "b"}]
+
     def test_C20_reasoning_goes_back_where_a_tool_was_called(self) -> None:
         thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
         history = [
@@ -296,6 +303,12 @@ class TestSettings:
     def test_C19_effort_passes_by_name(self) -> None:
         body = sent({"messages": [USER], "thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}, "o3")
         assert body["reasoning_effort"] == "high"
+
+    @pytest.mark.parametrize(("model", "effort"), [("gpt-5.1", "none"), ("gpt-5-mini", "minimal"), ("o3", "low")])
+    def test_C19_thinking_switched_off(self, model: str, effort: str) -> None:
+        body, notes = translate({"messages": [USER], "thinking": {"type": "disabled"}}, model)
+        assert body["reasoning_effort"] == effort
+        assert bool(notes) == (effort != "none")
 
     def test_C19_a_model_that_does_not_think(self) -> None:
         body, notes = translate({"messages": [USER], "thinking": {"type": "enabled", "budget_tokens": 2000}})

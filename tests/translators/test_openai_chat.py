@@ -11,7 +11,7 @@ from gateway.errors import InvalidJSON, InvalidRequest
 from gateway.sse import FrameSplitter, frame_of
 from gateway.types import TextPart, Usage
 from tests.recordings import Recording, select
-from translators import openai_chat, paths
+from translators import collected, openai_chat, paths
 
 CHATS = select(
     "openai", "azure-openai", "groq", "mistral", "deepseek", "together", "vllm", "cerebras", "openrouter", "ollama",
@@ -287,7 +287,7 @@ class TestTap:
         assert follow(frame).answer().texts == []
 
     def test_text_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(openai_chat, "MAX_TEXT_CHARS", 10)
+        monkeypatch.setattr(collected, "MAX_TEXT_CHARS", 10)
         answer = follow(chunk(choices=[{"index": 0, "delta": {"content": "1234"}}]) * 5).answer()
         assert [part.text for part in answer.texts] == ["12341234"]
         assert answer.truncated

@@ -125,6 +125,11 @@ class TestMessages:
         assert body["messages"][2]["content"][0]["cache_control"] == cache
         assert body["tools"][0]["cache_control"] == cache
 
+    def test_A13_openais_own_markers_are_understood(self) -> None:
+        part = {"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}}
+        block = sent({"messages": [{"role": "user", "content": [part]}]})["messages"][0]["content"][0]
+        assert block == {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}
+
     def test_A13_only_four_markers(self) -> None:
         parts = [{"type": "text", "text": str(n), "cache_control": {"type": "ephemeral"}} for n in range(6)]
         body, notes = translate({"messages": [{"role": "user", "content": parts}]})
