@@ -17,6 +17,8 @@ from translators import (
     anthropic_messages,
     anthropic_requests_in,
     anthropic_requests_out,
+    cohere_answers_in,
+    cohere_requests_out,
     gemini_answers_in,
     gemini_requests_out,
     openai_answers_in,
@@ -82,6 +84,9 @@ OUTBOUND: Final[Mapping[str, Outbound]] = {
         anthropic_answers_in.decode,
         anthropic_answers_in.Reader,
         anthropic_requests_out.NAMES,
+    ),
+    "cohere_chat": Outbound(
+        cohere_requests_out.encode, cohere_answers_in.decode, cohere_answers_in.Reader, cohere_requests_out.NAMES
     ),
     "gemini_generate": Outbound(
         gemini_requests_out.encode, gemini_answers_in.decode, gemini_answers_in.Reader, gemini_requests_out.NAMES

@@ -94,6 +94,7 @@ _IMAGES: Final = {Operation.IMAGES: Endpoint("openai_images", "/images/generatio
 _USUAL: Final = {**_CHAT, **_EMBEDDINGS, **_COMPLETIONS}
 _OPENAI: Final = {**_USUAL, **_RESPONSES, **_MODERATIONS, **_IMAGES}
 _MESSAGES: Final = {Operation.MESSAGES: Endpoint("anthropic_messages", "/messages")}
+_COHERE: Final = {Operation.CHAT: Endpoint("cohere_chat", "/chat")}
 _GEMINI: Final = {
     Operation.CHAT: Endpoint(
         "gemini_generate", "/models/{model}:generateContent", "/models/{model}:streamGenerateContent?alt=sse"
@@ -120,6 +121,7 @@ _ROWS: Final = (
         headers=((b"anthropic-version", b"2023-06-01"),),
     ),
     Provider("cerebras", {**_CHAT, **_COMPLETIONS}, "https://api.cerebras.ai/v1"),
+    Provider("cohere", _COHERE, "https://api.cohere.com/v2"),
     Provider("deepseek", _CHAT, "https://api.deepseek.com/v1", takes=frozenset({"reasoning_content"})),
     Provider(
         "fireworks",
