@@ -52,6 +52,8 @@ _MODELS: Final = Endpoint(Place.MODELS, _GET)
 _EXACT: Final = {
     **{b"/v1/" + path: endpoint for path, endpoint in _OPERATIONS.items()},
     **{b"/openai/v1/" + path: endpoint for path, endpoint in _OPERATIONS.items()},
+    # Azure's older surface names no deployment here: the model stands in the body.
+    b"/openai/responses": _OPERATIONS[b"responses"],
     b"/v1/messages": _post(Operation.MESSAGES, Wire.ANTHROPIC),
     b"/v1/models": _MODELS,
     b"/openai/v1/models": _MODELS,
