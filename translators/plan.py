@@ -19,6 +19,7 @@ from translators import (
     anthropic_requests_out,
     cohere_answers_in,
     cohere_requests_out,
+    embedders,
     gemini_answers_in,
     gemini_requests_out,
     openai_answers_in,
@@ -33,6 +34,7 @@ from translators import (
 )
 from translators.bridge import Bridge, Inbound, Outbound
 from translators.dialect import Translation
+from translators.embeddings_bridge import Embedder, EmbeddingsBridge
 from translators.identity import Format, Identity
 from translators.providers import Provider
 
@@ -98,6 +100,10 @@ OUTBOUND: Final[Mapping[str, Outbound]] = {
 """Chat dialects in which a provider may be spoken to by a client of another."""
 
 
+EMBEDDERS: Final[Mapping[str, Embedder]] = {"cohere_embed": embedders.COHERE, "gemini_embed": embedders.GEMINI}
+"""Formats of embeddings other than OpenAI's."""
+
+
 def bind(operation: Operation, provider: Provider, *, now: Callable[[], float] = lambda: 0.0) -> Translation:
     """The translation between clients of `operation` and `provider`.
 
@@ -112,4 +118,6 @@ def bind(operation: Operation, provider: Provider, *, now: Callable[[], float] =
             return Identity(FORMATS[spoken], provider.name, provider.refuses)
         if spoken in INBOUND and endpoint.dialect in OUTBOUND:
             return Bridge(INBOUND[spoken], OUTBOUND[endpoint.dialect], provider, now)
+        if operation is Operation.EMBEDDINGS and endpoint.dialect in EMBEDDERS:
+            return EmbeddingsBridge(EMBEDDERS[endpoint.dialect], provider)
     raise InvalidRequest(f"The provider {provider.name} of this model does not offer {operation.value}.")

@@ -94,11 +94,15 @@ _IMAGES: Final = {Operation.IMAGES: Endpoint("openai_images", "/images/generatio
 _USUAL: Final = {**_CHAT, **_EMBEDDINGS, **_COMPLETIONS}
 _OPENAI: Final = {**_USUAL, **_RESPONSES, **_MODERATIONS, **_IMAGES}
 _MESSAGES: Final = {Operation.MESSAGES: Endpoint("anthropic_messages", "/messages")}
-_COHERE: Final = {Operation.CHAT: Endpoint("cohere_chat", "/chat")}
+_COHERE: Final = {
+    Operation.CHAT: Endpoint("cohere_chat", "/chat"),
+    Operation.EMBEDDINGS: Endpoint("cohere_embed", "/embed"),
+}
 _GEMINI: Final = {
     Operation.CHAT: Endpoint(
         "gemini_generate", "/models/{model}:generateContent", "/models/{model}:streamGenerateContent?alt=sse"
-    )
+    ),
+    Operation.EMBEDDINGS: Endpoint("gemini_embed", "/models/{model}:batchEmbedContents"),
 }
 _LIMIT: Final = "max_completion_tokens"
 
