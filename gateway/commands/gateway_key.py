@@ -23,7 +23,7 @@ import msgspec
 from gateway.commands.output import EXIT_USAGE, fail, show, show_json, warn
 from gateway.control import keys
 from gateway.control.keys import KeyState
-from gateway.control.rollout import RunningGateway, wait_until_applied
+from gateway.control.rollout import WAIT_SECONDS, RunningGateway, wait_until_applied
 from gateway.control.store.errors import KeyNotFound, StoreError
 from gateway.control.store.records import KeyRecord, KeyScope
 from gateway.control.store.store import KeyFilter, NewKey, Store
@@ -302,7 +302,7 @@ def _in_store(url: str | None, work: Callable[[Store], Awaitable[Result]], *, ma
 
 def _await_rollout(store_id: str, revision: int) -> list[RunningGateway]:
     """Wait until a change is in force; say so when it is not, or when nobody is there to put it in force."""
-    rollout = wait_until_applied(state_folder(), store_id, revision)
+    rollout = wait_until_applied(state_folder(), store_id, revision, seconds=WAIT_SECONDS)
     for gateway in rollout.lagging:
         warn(f"the gateway on port {gateway.port} has not applied the change yet; look at its log")
     if not rollout.gateways:
@@ -348,8 +348,12 @@ def _print_new(new: NewKey, gateways: list[RunningGateway], *, as_json: bool) ->
     expiry = "never expires" if key.expires_at is None else f"expires {_time(key.expires_at):%Y-%m-%d %H:%M} UTC"
     click.echo(f"Gateway key {key.name!r} ({key.id}), {expiry}. Keep it now: it is not shown again.\n", err=True)
     click.echo(new.secret.reveal())
-    if sys.stdout.isatty():
+    if _is_person():
         click.echo(f"\nTry it:\n  {_curl(new.secret, new.record, gateways)}")
+
+
+def _is_person() -> bool:
+    return sys.stdout.isatty()
 
 
 def _curl(secret: Secret, record: KeyRecord, gateways: list[RunningGateway]) -> str:

@@ -39,6 +39,7 @@ async def serving(source: Source) -> AsyncIterator[Path]:
     try:
         path.unlink(missing_ok=True)  # an earlier process that was killed
         await web.UnixSite(runner, str(path)).start()
+        path.chmod(0o600)  # the umask has kept others out in between
         yield path
     finally:
         await runner.cleanup()

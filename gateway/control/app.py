@@ -124,7 +124,7 @@ def _worker_row(worker: WorkerStatus, now: float) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def _only_one(run_folder: Path) -> AsyncIterator[None]:
+async def only_one(run_folder: Path) -> AsyncIterator[None]:
     """Hold the run folder against another control process. Raises TimeoutError when there is one that does not end."""
     descriptor = os.open(run_folder / "control.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -157,7 +157,7 @@ async def _main(run_folder: Path, store_url: str) -> None:
         loop.call_later(PARENT_SECONDS, look_for_parent)
 
     look_for_parent()
-    async with _only_one(run_folder):
+    async with only_one(run_folder):
         await Control(run_folder, store_url).run(stopping)
 
 
