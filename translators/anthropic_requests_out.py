@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import InvalidRequest
-from translators import claude_models
+from translators import claude_models, claude_settings
 from translators.canonical import (
     ANSWER_TOOL,
     CLAUDE_FORMAT,
@@ -28,7 +28,6 @@ from translators.canonical import (
     Message,
     OutputFormat,
     Part,
-    Reasoning,
     RedactedThinking,
     Refusal,
     Role,
@@ -38,17 +37,13 @@ from translators.canonical import (
     ToolCall,
     ToolResult,
 )
-from translators.claude_models import Claude, Sampling
+from translators.claude_models import Claude
+from translators.claude_settings import closed_schema, is_native
 from translators.notes import Notes
 from translators.providers import Asked
 from translators.tool_names import ToolNames
 
-DEFAULT_MAX_TOKENS: Final = 32_000
-"""Sent where the client gave no limit, since the field is required; or the model's own limit, if that is less."""
-
 MAX_CACHE_MARKERS: Final = 4
-_MIN_BUDGET: Final = 1024
-_BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24_576, "xhigh": 32_000, "max": 32_000}
 
 NAMES: Final = ToolNames(128)
 """https://platform.claude.com/docs/en/agents-and-tools/tool-use/define-tools"""
@@ -71,7 +66,8 @@ def encode(request: ChatRequest, asked: Asked, notes: Notes) -> bytes:
     _tool_choice(body, request, traits, notes)
     if request.output is not None:
         _output(body, request.output, traits, notes)
-    _sampling(body, settings, traits, notes)
+    budgeted = body.get("thinking", {}).get("type") == "enabled"
+    body |= claude_settings.sampling(settings, traits, budgeted, notes)
     _others(body, request, settings, notes)
     if request.stream:
         body["stream"] = True
@@ -82,7 +78,7 @@ def encode(request: ChatRequest, asked: Asked, notes: Notes) -> bytes:
 def _max_tokens(request: ChatRequest, traits: Claude) -> int:
     if request.max_tokens is not None:
         return request.max_tokens
-    return min(DEFAULT_MAX_TOKENS, traits.max_output)
+    return min(claude_settings.DEFAULT_MAX_TOKENS, traits.max_output)
 
 
 # --- messages --------------------------------------------------------------------------------------------------------
@@ -325,7 +321,7 @@ def _output(body: dict[str, Any], output: OutputFormat, traits: Claude, notes: N
     if native or (schema is not None and traits.structured and not _may_force(body, traits)):
         if not native:
             notes.add("response_format", "bounds that this model cannot be held to were left out of the schema")
-        shape = orjson.Fragment(output.schema or b"{}") if native else _closed(schema)
+        shape = orjson.Fragment(output.schema or b"{}") if native else closed_schema(schema)
         body.setdefault("output_config", {})["format"] = {"type": "json_schema", "schema": shape}
         return
     what = output.description or output.name or "a JSON object"
@@ -350,96 +346,19 @@ def _force_answer(body: dict[str, Any], traits: Claude, notes: Notes) -> None:
         body["tool_choice"] = {**choice, "type": "any"}
 
 
-_NATIVE_KEYS: Final = frozenset(
-    {"$defs", "$ref", "$schema", "additionalProperties", "allOf", "anyOf", "const", "default", "description", "enum"}
-    | {"format", "items", "properties", "required", "title", "type"}
-)
-
-
-def is_native(schema: Any) -> bool:
-    """Whether Claude's structured outputs take a schema as it is: closed objects, no bounds.
-
-    https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-schema-limitations
-    """
-    if not isinstance(schema, dict) or not _NATIVE_KEYS.issuperset(schema):
-        return False
-    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
-        return False
-    inner = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values()]
-    inner += [*schema.get("anyOf", ()), *schema.get("allOf", ())]
-    if "items" in schema:
-        inner.append(schema["items"])
-    return all(map(is_native, inner))
-
-
-def _closed(schema: Any) -> Any:
-    """The schema as structured outputs take it: objects closed, what they do not know left out."""
-    if isinstance(schema, list):
-        return [_closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {key: value for key, value in schema.items() if key in _NATIVE_KEYS}
-    for key in ("properties", "$defs"):
-        if isinstance(closed.get(key), dict):
-            closed[key] = {name: _closed(value) for name, value in closed[key].items()}
-    for key in ("anyOf", "allOf", "items"):
-        if key in closed:
-            closed[key] = _closed(closed[key])
-    return {**closed, "additionalProperties": False} if closed.get("type") == "object" else closed
-
-
-# --- thinking and sampling -------------------------------------------------------------------------------------------
+# --- thinking --------------------------------------------------------------------------------------------------------
 
 
 def _thinking(body: dict[str, Any], request: ChatRequest, traits: Claude, notes: Notes) -> None:
-    reasoning = request.reasoning
-    if reasoning is None:
+    if request.reasoning is None:
         return
-    if not traits.thinks:
-        if not reasoning.off:
-            notes.add("reasoning_effort", "this model does not think")
-    elif reasoning.off:
-        if traits.off is None:
-            notes.add("reasoning_effort", "thinking cannot be switched off for this model")
-        elif traits.adaptive:
-            body["thinking"] = {"type": traits.off}
-    elif traits.adaptive and (reasoning.budget is None or not traits.budget):
-        body["thinking"] = {"type": "adaptive"}
-        _effort(body, reasoning, traits, notes)
-    else:
-        _budget(body, request, reasoning, traits, notes)
-
-
-def _effort(body: dict[str, Any], reasoning: Reasoning, traits: Claude, notes: Notes) -> None:
-    if reasoning.budget is not None:
-        notes.add("thinking.budget_tokens", "this model decides by itself how much to think")
-    effort = reasoning.effort
-    if effort is None:
-        return
-    if effort not in traits.efforts:
-        known = {"minimal": "low", "xhigh": "high"}.get(effort)
-        notes.add("reasoning_effort", f"{effort} is not known to this model; sent as {known or 'its default'}")
-        effort = known
-    if effort is not None:
-        body["output_config"] = {"effort": effort}
-
-
-def _budget(body: dict[str, Any], request: ChatRequest, reasoning: Reasoning, traits: Claude, notes: Notes) -> None:
-    """Thinking by a budget, which must leave room for the answer and be at least 1,024 tokens."""
-    wanted = reasoning.budget if reasoning.budget is not None else _BUDGETS.get(reasoning.effort or "", 8192)
-    if request.max_tokens is None:
-        body["max_tokens"] = min(body["max_tokens"] + wanted, traits.max_output)
-    limit = body["max_tokens"]
-    if limit <= _MIN_BUDGET:
-        notes.add("reasoning_effort", f"left out: max_tokens {limit} leaves no room for thinking")
-        return
-    if _lost_its_thinking(body["messages"]):
-        notes.add("reasoning_effort", "left out: the last tool call came without its thinking")
-        return
-    budget = max(_MIN_BUDGET, min(wanted, limit // 2 if reasoning.budget is None else limit - 1))
-    if budget < wanted:
-        notes.add("reasoning_effort", f"a budget of {wanted} tokens was cut to {budget} by max_tokens {limit}")
-    body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    lost = _lost_its_thinking(body["messages"])
+    found = claude_settings.thinking(request.reasoning, traits, body["max_tokens"], request.max_tokens, lost, notes)
+    body["max_tokens"] = found.max_tokens
+    if found.config is not None:
+        body["thinking"] = found.config
+    if found.effort is not None:
+        body["output_config"] = {"effort": found.effort}
 
 
 def _lost_its_thinking(messages: list[Block]) -> bool:
@@ -448,28 +367,6 @@ def _lost_its_thinking(messages: list[Block]) -> bool:
     if turn is None or not any(block["type"] == "tool_use" for block in turn["content"]):
         return False
     return turn["content"][0]["type"] not in ("thinking", "redacted_thinking")
-
-
-_SAMPLING: Final = ("temperature", "top_p", "top_k")
-
-
-def _sampling(body: dict[str, Any], settings: dict[str, Any], traits: Claude, notes: Notes) -> None:
-    """`temperature`, `top_p` and `top_k`, as far as the model and thinking allow them."""
-    given: dict[str, Any] = {key: settings.pop(key) for key in _SAMPLING if key in settings}
-    if traits.sampling is Sampling.NEITHER or body.get("thinking", {}).get("type") == "enabled":
-        why = "this model" if traits.sampling is Sampling.NEITHER else "thinking"
-        for key, value in given.items():
-            if value != 1:
-                notes.add(key, f"not supported with {why}")
-        return
-    if traits.sampling is Sampling.ONE and {"temperature", "top_p"} <= given.keys():
-        del given["top_p"]
-        notes.add("top_p", "not supported together with temperature")
-    temperature = given.get("temperature")
-    if isinstance(temperature, int | float) and temperature > 1:
-        given["temperature"] = 1
-        notes.add("temperature", f"{temperature} is above Claude's highest; sent as 1")
-    body.update(given)
 
 
 # --- the rest --------------------------------------------------------------------------------------------------------
