@@ -26,7 +26,7 @@ from gateway.slots import SlotFile
 from gateway.types import GatewayKey
 
 MAX_LINES = 200
-"""Lines of one poll: 0.6 ms at 2.5 µs a line with its look-ups."""
+"""Lines of one poll: 0.7 ms at 3.5 µs a line. Now and then a dictionary that grows adds to it: 9 ms at 87,000 keys."""
 
 MAX_WORKERS: Final = 512
 HEARTBEAT_SECONDS: Final = 5.0
@@ -165,7 +165,7 @@ class Keyring:
             current.close()
             self._reader = reader
         else:
-            self._aside = _Aside(reader)
+            self._aside = _Aside(reader, self._keys)
 
     def _continues(self, old: Header, new: Header) -> bool:
         return (new.store, new.continues, new.revision) == (old.store, old.generation, self.revision)
@@ -180,11 +180,11 @@ class Keyring:
                 self.behind = True
                 self._swap(aside, parsed.revision, changed, now)
                 return
-            aside.take(parsed, self._keys, now)
+            aside.take(parsed, now)
 
     def _swap(self, aside: _Aside, revision: int, changed: list[GatewayKey], now: float) -> None:
         changed += aside.changed
-        changed += self._keys.missing_in(aside.keys, now)
+        changed += [_as_revoked(key, now) for key in aside.unmet.values()]
         if self._reader is not None:
             self._reader.close()
         self._reader, self._keys, self._aside, self.revision = aside.reader, aside.keys, None, revision
@@ -233,29 +233,33 @@ class _Keys:
         del self.by_hash[key.hash]
         return _as_revoked(key, now)
 
-    def missing_in(self, later: _Keys, now: float) -> list[GatewayKey]:
-        """What to tell of keys that a later set does not have. 4 ms for 100,000, but only after a restart."""
-        return [_as_revoked(self.by_id[id], now) for id in self.by_id.keys() - later.by_id.keys()]
-
 
 def _as_revoked(key: GatewayKey, now: float) -> GatewayKey:
     return key if key.revoked_at is not None else msgspec.structs.replace(key, revoked_at=now)
 
 
 class _Aside:
-    """A generation that is being read, and what will have changed once it is complete."""
+    """A generation that is being read, and what will have changed once it is complete.
 
-    __slots__ = ("changed", "keys", "reader")
+    `unmet` are the keys in force that it has not mentioned. Crossing them off one by one spares a comparison of two
+    sets at the end: 25 ms for 100,000 keys, where copying the dictionary takes one.
+    """
 
-    def __init__(self, reader: _Reader) -> None:
+    __slots__ = ("_known", "changed", "keys", "reader", "unmet")
+
+    def __init__(self, reader: _Reader, known: _Keys) -> None:
         self.reader = reader
         self.keys = _Keys()
         self.changed: list[GatewayKey] = []
+        self.unmet = known.by_id.copy()
+        self._known = known
 
-    def take(self, line: Line, known: _Keys, now: float) -> None:
+    def take(self, line: Line, now: float) -> None:
         """One line of the snapshot."""
-        if isinstance(line, Put) and self.keys.put(line.key, now, known):
-            self.changed.append(line.key)
+        if isinstance(line, Put):
+            self.unmet.pop(line.key.id, None)
+            if self.keys.put(line.key, now, self._known):
+                self.changed.append(line.key)
 
 
 class _Reader:

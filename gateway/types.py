@@ -129,7 +129,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         return self.prompt + self.completion
 
 
-class GatewayKey(msgspec.Struct, frozen=True):
+class GatewayKey(msgspec.Struct, frozen=True, gc=False):
     """One gateway key as a worker knows it: never the key itself, only its hash.
 
     Times are Unix seconds. `None` means: no such limit. `configuration_id` None means: the default configuration.
