@@ -6,6 +6,7 @@ process is relayed to it as to any other upstream.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from gateway import metrics
 from gateway.authenticate import authenticate, require_local
 from gateway.config.schema import AuthMode
 from gateway.control_relay import ControlRelay
-from gateway.errors import Draining, GatewayError, InternalError, InvalidAPIKey, ModelNotFound, Wire
+from gateway.errors import Draining, GatewayError, InternalError, InvalidAPIKey, ModelNotFound, Overloaded, Wire
 from gateway.exchange import Exchange
 from gateway.surface import Endpoint, Place, find
 from gateway.types import Destination
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.snapshot import Binding
 
 _JSON = b"content-type: application/json\r\n"
+_RETRY = ((b"retry-after", b"1"),)
 
 
 class GatewayApplication:
@@ -44,7 +46,7 @@ class GatewayApplication:
     ) -> None:
         """`control` is where the control process listens; `status` says what `/readyz` shows, `ready` among it."""
         self._services = services
-        self._mode = mode
+        self.mode = mode
         self._control = control
         self._status = status
         self._rejections = counters.counters(metrics.KEY_REJECTIONS)
@@ -59,9 +61,7 @@ class GatewayApplication:
                 endpoint = head.endpoint = find(head.method, head.path)
             wire = endpoint.wire
             if endpoint.place is Place.PROVIDER:
-                if services.draining:
-                    raise Draining(headers=((b"retry-after", b"1"),))
-                binding = authenticate(head, services.snapshot, self._mode, services.wall())
+                binding = self._authenticate(head)
                 return Exchange(services, endpoint, binding, head, client)
             return self._serve(endpoint, head, client)
         except GatewayError as error:
@@ -71,11 +71,28 @@ class GatewayApplication:
             self._refuse(InternalError("The gateway failed; see its log."), head, client, wire)
         return None
 
-    def _refuse(self, error: GatewayError, head: RequestHead, client: Client, wire: Wire) -> None:
+    def _authenticate(self, head: RequestHead) -> Binding:
+        services = self._services
+        if services.draining:
+            raise Draining(headers=_RETRY)
+        if not services.keys_known:
+            raise Overloaded("The gateway does not know its keys yet; try again in a moment.", headers=_RETRY)
+        return authenticate(head, services.snapshot, self.mode, services.wall())
+
+    def refuse(self, error: GatewayError, head: RequestHead | None, client: Client) -> None:
+        """A request that its connection cannot take (too large, malformed, late): answered in its own wire's shape."""
+        wire = Wire.OPENAI
+        if head is not None:
+            with contextlib.suppress(GatewayError):
+                wire = find(head.method, head.path).wire
+        self._refuse(error, head, client, wire)
+
+    def _refuse(self, error: GatewayError, head: RequestHead | None, client: Client, wire: Wire) -> None:
         if isinstance(error, InvalidAPIKey):
             self._rejections[error.reason].inc()
         self._services.count_refusal(error)
-        request_id = head.own.get(b"x-request-id") or self._services.next_id().encode()
+        own_id = head.own.get(b"x-request-id") if head is not None else None
+        request_id = own_id or self._services.next_id().encode()
         fields = b"x-request-id: %b\r\n" % request_id
         client.refuse(error, request_id.decode("latin-1"), wire, fields)
 
@@ -91,7 +108,7 @@ class GatewayApplication:
             status = self._status()
             self._reply(client, 200 if status["ready"] else 503, status)
         else:
-            binding = authenticate(head, self._services.snapshot, self._mode, self._services.wall())
+            binding = self._authenticate(head)
             self._reply(client, 200, _models(binding, endpoint.model))
         return None
 

@@ -59,6 +59,7 @@ _SINGLE: Final = frozenset(
     )
 )
 _REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
+_URL: Final = re.compile(rb"https?://([^/?#@]+)([^#]*)", re.IGNORECASE)
 _PLAIN_CONNECTION: Final = frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close"))
 
 
@@ -163,13 +164,17 @@ def parse_head(data: bytes, limits: HeadLimits) -> RequestHead:
     except httptools.HttpParserError as error:
         raise MalformedHTTP(f"Malformed HTTP request: {error}. Send one well-formed HTTP/1.1 request.") from None
     line_end = data.find(b"\r\n")
-    if data.count(b" ", 0, line_end) != 2 or b"\t" in data[:line_end]:
-        raise MalformedHTTP("Malformed request line: exactly one space belongs between its three parts.")
+    version = data[line_end - 8 : line_end]
+    if data.count(b" ", 0, line_end) != 2 or (version != b"HTTP/1.1" and version != b"HTTP/1.0"):
+        raise MalformedHTTP("Malformed request line: it is `METHOD target HTTP/1.1`, with one space between two parts.")
     if len(collector.target) > limits.target_bytes:
         raise TargetTooLong(f"The request target is longer than {limits.target_bytes} bytes.")
     if len(collector.fields) > limits.fields:
         raise HeadTooLarge(f"The request has more than {limits.fields} header fields.")
-    return _judge(parser.get_method(), data[line_end - 3 : line_end] == b"1.0", upgrade, collector)
+    if b" \r\n" in data or b"\t\r\n" in data:
+        # llhttp leaves white space after a value, which is no part of it (RFC 9112, section 5).
+        collector.fields = [(name, value.rstrip(b" \t")) for name, value in collector.fields]
+    return _judge(parser.get_method(), version == b"HTTP/1.0", upgrade, collector)
 
 
 def _judge(method: bytes, http10: bool, upgrade: bool, collector: _Collector) -> RequestHead:
@@ -206,11 +211,12 @@ def _target(method: bytes, target: bytes, own: dict[bytes, bytes]) -> tuple[byte
     if not target.startswith(b"/"):
         if target == b"*" or method == b"CONNECT":
             return target, b""
-        scheme, separator, rest = target.partition(b"://")
-        if not separator or scheme.lower() not in (b"http", b"https") or b"@" in rest.partition(b"/")[0]:
+        url = _URL.fullmatch(target)
+        if url is None:
             raise MalformedHTTP("The request target is neither a path nor a URL.")
-        own[b"host"], _, target = rest.partition(b"/")
-        target = b"/" + target
+        own[b"host"], target = url[1], url[2]
+        if not target.startswith(b"/"):
+            target = b"/" + target
     if b"#" in target:
         raise MalformedHTTP("A fragment has no place in a request target.")
     path, _, query = target.partition(b"?")

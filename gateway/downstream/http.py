@@ -27,6 +27,7 @@ from gateway.errors import (
     Overloaded,
     RequestTimeout,
     RequestTooLarge,
+    TargetTooLong,
     Wire,
     envelope,
 )
@@ -39,6 +40,8 @@ MAX_PIPELINED: Final = 64 * 1024
 """Bytes of further requests that are kept while one is being answered; more stay in the socket."""
 MAX_DISCARDED: Final = 64 * 1024 * 1024
 """Bytes of a refused body that are read and thrown away, so that the client can read its answer (RFC 9112, 9.6)."""
+LINE_OVERHEAD: Final = 64
+"""What a request line has besides its target, at most: method, version, spaces."""
 _BODILESS: Final = (204, 304)
 NEVER: Final = float("inf")
 SMALL_WRITE: Final = 64 * 1024
@@ -83,6 +86,9 @@ class Application(Protocol):
     def open(self, head: RequestHead, client: DownstreamConnection) -> Handler | None:
         """A head has arrived. Returns its handler, or None when it has been answered already."""
 
+    def refuse(self, error: GatewayError, head: RequestHead | None, client: DownstreamConnection) -> None:
+        """A request cannot be taken; it has no handler, and no head where that is what cannot be read. Answer it."""
+
 
 class Server:
     """What all client connections of a worker share."""
@@ -96,6 +102,7 @@ class Server:
         self.wall = wall
         self.connections: set[DownstreamConnection] = set()
         self.draining = False
+        self.accepted = 0
         self.buffered = 0
         self._sweeping: list[DownstreamConnection] = []
 
@@ -115,6 +122,11 @@ class Server:
             if connection.deadline < now:
                 connection.on_deadline()
         del self._sweeping[-1000:]
+
+    @property
+    def unfinished(self) -> int:
+        """Connections on which a request is under way, or part of an answer is still to be sent."""
+        return sum([connection.unfinished for connection in self.connections])
 
     def drain(self) -> None:
         """Close idle connections now, busy ones after their answer."""
@@ -151,6 +163,7 @@ class DownstreamConnection(asyncio.Protocol):
         "_stripped",
         "_template",
         "_transport",
+        "_unsent",
         "_walker",
         "_write_paused",
         "deadline",
@@ -174,6 +187,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._chunked_answer = False
         self._paused_reading = False
         self._write_paused = False
+        self._unsent = 0
         self._discarded = 0
         self.head: RequestHead | None = None
         self.peer = ""
@@ -193,18 +207,25 @@ class DownstreamConnection(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else "local"
+        self._server.accepted += 1
         self._server.connections.add(self)
         self.deadline = self._server.clock() + self._server.limits.head_seconds
 
     def data_received(self, data: bytes) -> None:
         state = self._state
-        if state is State.HEAD:
-            self._buffer = self._buffer + data if self._buffer else data
-            self._advance()
+        if state is State.HEAD and not self._write_paused:
+            if self._buffer:
+                self._buffer += data
+                self._advance()
+            else:
+                self._buffer = data
+                self._advance()
+                if self._buffer and self._state is State.HEAD:
+                    self.deadline = self._server.clock() + self._server.limits.head_seconds
         elif state is State.BODY:
             self._take_body(data)
             self._advance()
-        elif state is State.BUSY:
+        elif state is State.BUSY or state is State.HEAD:
             self._hold(data)
         elif state is State.DISCARDING:
             self._discarded += len(data)
@@ -218,19 +239,26 @@ class DownstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._leave()
+        self._release_body()
         self._state = State.CLOSED
         self._server.connections.discard(self)
 
     def pause_writing(self) -> None:
         self._write_paused = True
-        self.deadline = self._server.clock() + self._server.limits.write_idle_seconds
+        self._await_delivery()
         if self._handler is not None:
             self._handler.on_client_paused()
 
     def resume_writing(self) -> None:
         self._write_paused = False
+        self._unsent = 0
         if self._state is State.BUSY:
             self.deadline = NEVER
+        elif self._state is State.HEAD:
+            self._await_head()
+            self._advance()
+        elif self._state is State.DISCARDING:
+            self._await_delivery()
         if self._handler is not None:
             self._handler.on_client_resumed()
 
@@ -242,16 +270,16 @@ class DownstreamConnection(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            while self._buffer and self._state is State.HEAD and self._take_head():
+            # A client that does not read its answers gets no further ones to pile up.
+            while self._buffer and self._state is State.HEAD and not self._write_paused and self._take_head():
                 pass
         except GatewayError as error:
             self._keep_alive = False
-            self.refuse(error)
+            self._server.application.refuse(error, self.head, self)
         finally:
             self._advancing = False
-        if self._paused_reading and self._state is not State.BUSY and not self._transport.is_closing():
-            self._paused_reading = False
-            self._transport.resume_reading()
+        if self._paused_reading and self._state is not State.BUSY and not self._write_paused:
+            self._read_on()
 
     def _take_head(self) -> bool:
         """Take one head off the buffer and open its exchange. False: more bytes are needed."""
@@ -274,13 +302,10 @@ class DownstreamConnection(asyncio.Protocol):
             self._stripped = True
             data = self._buffer = data[2:]
         end = data.find(b"\r\n\r\n") + 4
-        if end < 4 or end > limits.head.head_bytes:
-            if len(data) > limits.head.head_bytes:
-                raise HeadTooLarge(f"The request head is larger than {limits.head.head_bytes} bytes.")
-            if data.startswith(b"\n") or b"\0" in data:
-                raise MalformedHTTP("A request does not begin like this.")
-            return False
         self.head = None
+        if end < 4 or end > limits.head.head_bytes:
+            self._check_part(data, limits.head)
+            return False
         self._template = None
         head = self.head = parse_head(data[:end], limits.head)
         if head.length and head.keep_alive and not head.expects_continue:
@@ -290,6 +315,16 @@ class DownstreamConnection(asyncio.Protocol):
         self._keep_alive = head.keep_alive
         self._begin(head, head.length, data, end)
         return True
+
+    def _check_part(self, data: bytes, limits: HeadLimits) -> None:
+        """Refuse what cannot become a head, or not in time, however it goes on."""
+        longest_line = limits.target_bytes + LINE_OVERHEAD
+        if len(data) > longest_line and data.find(b"\r\n", 0, longest_line) < 0:
+            raise TargetTooLong(f"The request target is longer than {limits.target_bytes} bytes.")
+        if len(data) > limits.head_bytes:
+            raise HeadTooLarge(f"The request head is larger than {limits.head_bytes} bytes.")
+        if data.count(b"\n") != data.count(b"\r\n") or b"\0" in data:
+            raise MalformedHTTP("This is no HTTP/1.1 request: every line of its head ends in CR and LF.")
 
     def _begin(self, head: RequestHead, length: int | None, data: bytes, end: int) -> None:
         """A head has been read; `length` is that of the body, which begins at `end`."""
@@ -364,8 +399,6 @@ class DownstreamConnection(asyncio.Protocol):
         self._keep_alive = False
         if self._handler is not None:
             self._handler.on_body_failed(error)
-        else:
-            self.refuse(error)
 
     def _release_body(self) -> None:
         self._server.buffered -= sum(map(len, self._pieces))
@@ -398,7 +431,7 @@ class DownstreamConnection(asyncio.Protocol):
         assert head is not None
         bodiless = head.method == b"HEAD" or status in _BODILESS
         if length is not None:
-            framing = b"" if status in _BODILESS else b"content-length: %d\r\n\r\n" % length
+            framing = b"\r\n" if status in _BODILESS else b"content-length: %d\r\n\r\n" % length
             self._chunked_answer = False
         else:
             self._chunked_answer = not (head.http10 or bodiless)
@@ -467,6 +500,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._keep_alive = False
         if not self._transport.is_closing():
             self._state = State.DISCARDING
+            self._await_delivery()
             self._transport.close()
 
     def _finish(self) -> None:
@@ -475,23 +509,36 @@ class DownstreamConnection(asyncio.Protocol):
             self._release_body()
         if self._keep_alive and not self._transport.is_closing():
             self._state = State.HEAD
-            self.deadline = self._server.clock() + self._server.limits.keepalive_seconds
-            if self._buffer:
-                self.deadline = self._server.clock() + self._server.limits.head_seconds
-                self._advance()
-            elif self._paused_reading:
+            if not self._write_paused:
+                self._await_head()
+            if self._buffer or self._paused_reading:
                 self._advance()
         else:
             self._linger()
+
+    def _await_head(self) -> None:
+        limits = self._server.limits
+        self.deadline = self._server.clock() + (limits.head_seconds if self._buffer else limits.keepalive_seconds)
+
+    def _await_delivery(self) -> None:
+        """The client gets time to take what was written, and more as long as it takes some of it; then to close."""
+        limits = self._server.limits
+        self._unsent = self._transport.get_write_buffer_size()
+        waiting = self._unsent or self._write_paused
+        self.deadline = self._server.clock() + (limits.write_idle_seconds if waiting else limits.linger_seconds)
+
+    def _read_on(self) -> None:
+        self._paused_reading = False
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _linger(self) -> None:
         """Close in two steps: a reset now could destroy the answer on its way (RFC 9112, section 9.6)."""
         self._state = State.DISCARDING
         self._buffer = b""
-        self.deadline = self._server.clock() + self._server.limits.linger_seconds
+        self._await_delivery()
         if self._paused_reading:
-            self._paused_reading = False
-            self._transport.resume_reading()
+            self._read_on()
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:
@@ -499,19 +546,29 @@ class DownstreamConnection(asyncio.Protocol):
 
     # Ends
 
+    @property
+    def unfinished(self) -> bool:
+        """A request is under way, or the client has not taken the whole of an answer yet."""
+        return self._state in (State.BODY, State.BUSY) or self._transport.get_write_buffer_size() > 0
+
     def on_deadline(self) -> None:
         """The deadline of the present state has passed."""
         self.deadline = NEVER
         if self._state is State.BODY:
             self._fail_body(RequestTimeout("The request body did not arrive in time."))
-        elif self._state is State.HEAD and self._buffer:
-            self.head = None
-            self.refuse(RequestTimeout("The request head did not arrive in time."))
-        elif self._state is State.BUSY:
+        elif self._state is State.CLOSED:
+            pass
+        elif self._transport.get_write_buffer_size() < self._unsent:
+            self._await_delivery()  # slow, but not gone
+        elif self._state is not State.HEAD or self._write_paused:
             self._leave()
             self._transport.abort()
-        elif self._state is not State.CLOSED:
-            self._transport.close() if self._state is State.HEAD else self._transport.abort()
+        elif self._buffer:
+            self._keep_alive = False
+            error = RequestTimeout("The request head did not arrive in time.")
+            self._server.application.refuse(error, None, self)
+        else:
+            self._linger()
 
     def close(self) -> None:
         """Close after what has been written has gone out."""
@@ -520,7 +577,7 @@ class DownstreamConnection(asyncio.Protocol):
     def drain(self) -> None:
         """Close now if idle; otherwise the answer that is under way is the last."""
         if self._state is State.HEAD and not self._buffer:
-            self._transport.close()
+            self._linger()
 
     def _leave(self) -> None:
         handler, self._handler = self._handler, None
