@@ -20,7 +20,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +34,8 @@ from loadtest.tables import gate_table, scenario_table
 
 RESULTS: Final = Path(__file__).parent / "results"
 KB: Final = 1024
+PACED: Final = "gpt-4o-paced"
+"""The model that the provider with a pace is asked for."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,8 @@ class Plan:
         return cls(rounds=2, seconds=0.3, chunks=50)
 
 
-def scenarios(
-    plan: Plan, direct: Side, nginx: Side, gateways: Sequence[Side], paced: Mapping[str, Side]
-) -> list[Scenario]:
-    """The whole programme. `paced` are the same sides before the provider that streams at a pace."""
+def scenarios(plan: Plan, fast: Sequence[Side], paced: Sequence[Side], gateways: Sequence[Side]) -> list[Scenario]:
+    """The whole programme. `fast` and `paced`: direct and nginx before the one provider and the other."""
 
     def closed(size: int) -> Callable[[Side], Slice]:
         body = stack.prompt(size)
@@ -65,40 +65,40 @@ def scenarios(
 
     def streaming(side: Side) -> Slice:
         opening_rate = plan.streams / (plan.gap_ms / 1000)
-        return stream_slice(side, stack.prompt(KB, stream=True), plan.streams, opening_rate)
+        return stream_slice(side, stack.prompt(KB, stream=True, model=PACED), plan.streams, opening_rate)
 
-    without_decode = [side for side in gateways if side.name != "gateway decode"]
-    streamed = [side for name, side in paced.items() if name != "gateway scan"]
+    whole = [*fast, *(side for side in gateways if side.name != "gateway decode")]
+    streamed = [*paced, *(side for side in gateways if side.name != "gateway scan")]
     small = stack.prompt(KB)
     return [
-        Scenario("1 KB", "request", [direct, nginx, *without_decode], closed(KB)),
-        Scenario("32 KB", "request", [direct, nginx, *without_decode], closed(32 * KB)),
-        Scenario("256 KB", "request", [direct, nginx, *without_decode], closed(256 * KB)),
+        Scenario("1 KB", "request", whole, closed(KB)),
+        Scenario("32 KB", "request", whole, closed(32 * KB)),
+        Scenario("256 KB", "request", whole, closed(256 * KB)),
         Scenario("stream", "event", streamed, streaming),
         Scenario(
             f"1 KB at {plan.rate:g}/s",
             "request",
-            [direct, nginx, *without_decode],
+            whole,
             lambda side: open_slice(side, small, plan.rate, plan.seconds),
         ),
     ]
 
 
 @contextlib.contextmanager
-def all_sides(
-    folder: Path, upstream: stack.Server, cores: set[int], tag: str, *, gateway: bool
-) -> Iterator[list[Side]]:
-    """Direct, nginx and the gateway's configurations before one provider, each with its worker found."""
-    with contextlib.ExitStack() as held:
-        proxy = held.enter_context(stack.nginx(folder, upstream.port, cores=cores, name=f"nginx-{tag}"))
-        sides = [Side(BASELINE, upstream.port), Side(YARDSTICK, proxy.port, proxy.pid)]
-        if gateway:
-            ours = held.enter_context(stack.gateway(folder, upstream.port, cores=cores, name=f"gateway-{tag}"))
-            sides += [
-                Side(f"gateway {name}", ours.server.port, ours.server.pid, ours.keys.get(name, ""))
-                for name in ("bare", "default", "scan", "decode")
-            ]
-        yield [_with_worker(side) for side in sides]
+def plain_sides(folder: Path, upstream: stack.Server, cores: set[int]) -> Iterator[tuple[Side, Side]]:
+    """Direct and nginx before one provider."""
+    with stack.nginx(folder, upstream.port, cores=cores, name=f"nginx-{upstream.name}") as proxy:
+        yield Side(BASELINE, upstream.port), _with_worker(Side(YARDSTICK, proxy.port, proxy.pid))
+
+
+@contextlib.contextmanager
+def gateway_sides(folder: Path, upstreams: Mapping[str, int], cores: set[int]) -> Iterator[list[Side]]:
+    """One gateway, and the keys that choose how much it does."""
+    with stack.gateway(folder, upstreams, cores=cores) as ours:
+        yield [
+            _with_worker(Side(f"gateway {name}", ours.server.port, ours.server.pid, ours.keys.get(name, "")))
+            for name in ("bare", "default", "scan", "decode")
+        ]
 
 
 def _with_worker(side: Side) -> Side:
@@ -162,7 +162,7 @@ def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
     return {key: None if math.isnan(value) else round(value, 3) for key, value in values.items()}
 
 
-def run(plan: Plan, console: Console, *, gateway: bool) -> dict[str, Any]:
+def run(plan: Plan, console: Console, *, gateway: bool, only: Collection[str] | None = None) -> dict[str, Any]:
     """Start everything, measure round by round, print the tables; the report."""
     facts = {"when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "commit": commit(), **machine()}
     ours, others = _placement()
@@ -172,12 +172,17 @@ def run(plan: Plan, console: Console, *, gateway: bool) -> dict[str, Any]:
         pace = {"gap_ms": plan.gap_ms, "chunks": plan.chunks, "ttft_ms": plan.gap_ms}
         slow = held.enter_context(stack.provider(folder, cores=others, name="provider-paced", **pace))
         held.enter_context(_with_logs(folder))
-        direct, proxy, *gateways = held.enter_context(all_sides(folder, fast, ours, "fast", gateway=gateway))
-        paced = held.enter_context(all_sides(folder, slow, ours, "paced", gateway=gateway))
+        plain = held.enter_context(plain_sides(folder, fast, ours))
+        paced = held.enter_context(plain_sides(folder, slow, ours))
+        gateways = []
+        if gateway:
+            upstreams = {stack.MODEL: fast.port, PACED: slow.port}
+            gateways = held.enter_context(gateway_sides(folder, upstreams, ours))
         os.sched_setaffinity(0, others)
-        _hurry([fast, slow], [direct, proxy, *gateways, *paced])
-        programme = scenarios(plan, direct, proxy, gateways, {side.name: side for side in paced})
-        memory = {side.name: cpu.resident_bytes(side.worker) for side in (proxy, *gateways[:1]) if side.worker}
+        _hurry([fast, slow], [*plain, *paced, *gateways])
+        programme = scenarios(plan, plain, paced, gateways)
+        programme = [scenario for scenario in programme if not only or scenario.name in only]
+        memory = {side.name: cpu.resident_bytes(side.worker) for side in (*plain, *gateways[:1]) if side.worker}
         for scenario in programme:
             _measure(scenario, plan.rounds, console)
     by_name = {scenario.name: scenario for scenario in programme}
@@ -222,6 +227,7 @@ def _hurry(providers: Sequence[stack.Server], sides: Sequence[Side]) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest.compare", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="short slices, few rounds: a first look, not a figure")
+    parser.add_argument("--only", action="append", metavar="SCENARIO", help="1 KB, 32 KB, stream, …; may be repeated")
     parser.add_argument("--rounds", type=int, help="how often each side gets its turn")
     parser.add_argument("--seconds", type=float, help="how long a slice is, where requests are whole")
     parser.add_argument("--rate", type=float, help="requests a second where the rate is fixed")
@@ -240,7 +246,7 @@ def main() -> int:
     plan = Plan(**{**asdict(plan), **{key: value for key, value in wished.items() if value is not None}})
     console = Console(stderr=arguments.json, width=None if sys.stdout.isatty() else 120)
     try:
-        document = run(plan, console, gateway=not arguments.no_gateway)
+        document = run(plan, console, gateway=not arguments.no_gateway, only=arguments.only)
     except (stack.StartError, client.LoadError) as problem:
         print(problem, file=sys.stderr)
         return 1

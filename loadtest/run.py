@@ -56,7 +56,7 @@ def main() -> int:
         try:
             with (
                 stack.provider(folder, **pace) as upstream,
-                stack.gateway(folder, upstream.port, workers=arguments.workers) as running,
+                stack.gateway(folder, {stack.MODEL: upstream.port}, workers=arguments.workers) as running,
             ):
                 status = _locust(arguments, running)
         except stack.StartError as problem:

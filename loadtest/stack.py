@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 import yaml
 
 HOST = "127.0.0.1"
+MODEL = "gpt-4o"
 BLOCKED_TERM = "Project Nightingale"
 """What the configuration `refusing` refuses."""
 
@@ -88,7 +90,7 @@ def free_port() -> int:
     raise StartError("no free port between 20000 and 32000")
 
 
-def prompt(size: int, *, stream: bool = False, text: str = "") -> bytes:
+def prompt(size: int, *, stream: bool = False, text: str = "", model: str = MODEL) -> bytes:
     """A chat completion request of about `size` bytes of JSON; ordinary words, always the same."""
     words = random.Random(size)
     lead = f"{text} " if text else ""
@@ -96,7 +98,7 @@ def prompt(size: int, *, stream: bool = False, text: str = "") -> bytes:
     system = {"role": "system", "content": "You are a helpful assistant. Answer briefly."}
     document: dict[str, Any] = {
         "messages": [system, {"role": "user", "content": ""}],
-        "model": "gpt-4o",
+        "model": model,
         "temperature": 0.2,
     }
     if stream:
@@ -241,41 +243,44 @@ def kt_command() -> str | None:
     return str(beside) if beside.exists() else shutil.which("kt")
 
 
-def _configuration(name: str, upstream: int, chain: list[str], settings: dict[str, Any]) -> dict[str, Any]:
-    target = {
-        "id": "paced-provider",
-        "provider": "openai-compatible",
-        "model": "gpt-4o",
-        "base_url": f"http://{HOST}:{upstream}",
-        "secret_key_ref": {"env": "LOADTEST_PROVIDER_KEY"},
-    }
+def _configuration(
+    name: str, targets: list[dict[str, Any]], chain: list[str], policy: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "pack": {"name": name},
-        "providers": {"targets": [target]},
+        "providers": {"targets": targets},
         "policies": {"chain": chain},
-        "policy": settings,
+        "policy": policy,
     }
 
 
-def configurations(upstream: int) -> dict[str, dict[str, Any]]:
-    """One configuration for every way the gateway is measured; the first serves requests that carry no key."""
+def _target(model: str, port: int) -> dict[str, Any]:
+    return {
+        "id": f"{model}-at-{port}",
+        "provider": "openai-compatible",
+        "model": model,
+        "base_url": f"http://{HOST}:{port}",
+        "secret_key_ref": {"env": "LOADTEST_PROVIDER_KEY"},
+    }
+
+
+def configurations(upstreams: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """One configuration for every way the gateway is measured; the first serves requests that carry no key.
+
+    Each offers the same models: `upstreams` says at which port each is found.
+    """
+    targets = [_target(model, port) for model, port in upstreams.items()]
     audit = {"audit-logger": {"immutable": True, "retention_days": 365, "log_all_access": True}}
     patterns = [{"name": name, "regex": regex} for name, regex in _PATTERNS.items()]
     scan = {"terms": _TERMS, "patterns": patterns, "action": "block"}
     refuse = {"terms": [BLOCKED_TERM], "action": "block"}
+    both = ["dlp-filter", "audit-logger"]
     return {
-        "bare": _configuration("bare", upstream, [], {}),
-        "default": _configuration("default", upstream, ["audit-logger"], audit),
-        "scan": _configuration("scan", upstream, ["dlp-filter", "audit-logger"], {**audit, "dlp-filter": scan}),
-        "decode": _configuration(
-            "decode",
-            upstream,
-            ["dlp-filter", "audit-logger"],
-            {**audit, "dlp-filter": {**scan, "phase": ["output"]}},
-        ),
-        "refusing": _configuration(
-            "refusing", upstream, ["dlp-filter", "audit-logger"], {**audit, "dlp-filter": refuse}
-        ),
+        "bare": _configuration("bare", targets, [], {}),
+        "default": _configuration("default", targets, ["audit-logger"], audit),
+        "scan": _configuration("scan", targets, both, {**audit, "dlp-filter": scan}),
+        "decode": _configuration("decode", targets, both, {**audit, "dlp-filter": {**scan, "phase": ["output"]}}),
+        "refusing": _configuration("refusing", targets, both, {**audit, "dlp-filter": refuse}),
     }
 
 
@@ -289,7 +294,12 @@ class Gateway:
 
 @contextlib.contextmanager
 def gateway(
-    folder: Path, upstream: int, *, cores: set[int] | None = None, name: str = "gateway", workers: int = 1
+    folder: Path,
+    upstreams: Mapping[str, int],
+    *,
+    cores: set[int] | None = None,
+    name: str = "gateway",
+    workers: int = 1,
 ) -> Iterator[Gateway]:
     """`kt gateway run` with all `configurations`, and keys made by `kt gateway-key create`, with limits set."""
     command = kt_command()
@@ -298,7 +308,7 @@ def gateway(
     port = free_port()
     environ = {"KT_STATE_DIR": str(folder / f"{name}-state"), "LOADTEST_PROVIDER_KEY": "sk-loadtest"}
     options: list[str] = []
-    all_configurations = configurations(upstream)
+    all_configurations = configurations(upstreams)
     for configuration, document in all_configurations.items():
         path = folder / f"{name}-{configuration}.yaml"
         path.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -306,7 +316,8 @@ def gateway(
     arguments = [command, "gateway", "run", *options, "--listen", f"{HOST}:{port}", "--workers", str(workers)]
     with running(name, arguments, port, folder, cores=cores, environ=environ) as server:
         keyed = list(all_configurations)[1:]
-        keys = {configuration: _create_key(command, configuration, environ) for configuration in keyed}
+        with ThreadPoolExecutor(len(keyed)) as together:
+            keys = dict(zip(keyed, together.map(lambda name: _create_key(command, name, environ), keyed), strict=True))
         for key in keys.values():
             _await_key(port, key)
         yield Gateway(server, keys)

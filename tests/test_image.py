@@ -4,14 +4,20 @@ No Docker engine and no image registry are needed: debootstrap makes the base im
 and buildah (in its chroot isolation) follows the Dockerfile. What this cannot show: the published `python` base image.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from loadtest.cpu import family
+from loadtest.stack import HOST, free_port
 
 ROOT = Path(__file__).parent.parent
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
@@ -41,11 +47,16 @@ class Builder:
         self._options = ["--root", f"{folder}/store", "--runroot", f"{folder}/run", "--storage-driver", "vfs"]
 
     def __call__(self, *arguments: str | Path, timeout: float = 300) -> str:
-        command = ["buildah", *self._options, *arguments]
+        process = self.start(*arguments)
+        output, problem = process.communicate(timeout=timeout)
+        assert process.returncode == 0, f"{process.args!r}\n{output}\n{problem}"
+        return output.strip()
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """A buildah that goes on running."""
+        command = ["buildah", *self._options, *map(str, arguments)]
         environ = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=timeout)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        return done.stdout.strip()
+        return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +130,23 @@ def test_what_the_image_says_of_itself(buildah: Builder, image: str) -> None:
     assert list(config["ExposedPorts"]) == ["41002/tcp"]
     assert list(config["Volumes"]) == ["/var/lib/keeptrusts"]
     assert config["Healthcheck"]["Test"] == ["CMD", "python", "/opt/keeptrusts/healthcheck.py"]
+
+
+def test_the_gateway_serves_and_stops(buildah: Builder, container: str) -> None:
+    """Started as its own user; its health check passes, a chat is answered by the mock provider, SIGTERM ends it."""
+    port = free_port()
+    serve = ["gateway", "run", "--policy-config", "/etc/keeptrusts/policy-config.yaml", "--listen", f"{HOST}:{port}"]
+    process = buildah.start("run", container, "--", "kt", *serve)
+    try:
+        check = f"until KT_HEALTH_PORT={port} python /opt/keeptrusts/healthcheck.py; do :; done"
+        buildah("run", container, "--", "sh", "-c", check, timeout=60)
+        body = json.dumps({"model": "mock-gpt", "messages": [{"role": "user", "content": "Hello"}]}).encode()
+        url = f"http://{HOST}:{port}/v1/chat/completions"
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert json.load(answer)["choices"][0]["message"]["content"]
+    finally:
+        for pid in reversed(family(process.pid)[1:]):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        process.communicate(timeout=60)
