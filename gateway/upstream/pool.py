@@ -152,6 +152,12 @@ class Pool:
         )
 
     @property
+    def counts(self) -> tuple[int, int, int]:
+        """Connections that are idle, that serve a request, and that are being opened."""
+        idle = len(self._idle)
+        return idle, len(self._connections) - idle, len(self._openings)
+
+    @property
     def done(self) -> bool:
         """No configuration uses the pool and nothing is under way."""
         return self._retired and not (self._connections or self._openings or self._tickets)
@@ -162,8 +168,9 @@ class Pool:
 
     def _take(self) -> UpstreamConnection | None:
         """Lease the most recently used idle connection; older ones then age out when there is less to do."""
-        while self._idle:
-            connection = self._idle.pop()
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
             if connection.lease(self._clock()):
                 return connection
         return None
@@ -239,12 +246,13 @@ class Pool:
             connection.close()
             return
         connection.idle_since = self._clock()
-        self._idle.append(connection)
+        idle = self._idle
+        idle.append(connection)
         if self._tickets:
             # Not now: the listener of the response that has just ended comes first.
             self.loop.call_soon(self._dispatch)
-        elif len(self._idle) > self._settings.max_idle:
-            self._idle[0].close()
+        elif len(idle) > self._settings.max_idle:
+            idle[0].close()
 
     def on_connection_closed(self, connection: UpstreamConnection) -> None:
         """A connection is gone; there may be room for another."""
@@ -371,6 +379,10 @@ class Pools:
             pool.sweep(now)
             if pool.done:
                 del self._pools[pool.destination]
+
+    def counts(self) -> list[tuple[Destination, tuple[int, int, int]]]:
+        """For each destination: connections that are idle, that serve a request, and that are being opened."""
+        return [(destination, pool.counts) for destination, pool in self._pools.items()]
 
     def expire(self) -> None:
         """Use no present connection for another request; for when certificates or routes have changed."""
