@@ -26,7 +26,7 @@ from gateway.control.keys import KeyState
 from gateway.control.rollout import WAIT_SECONDS, RunningGateway, wait_until_applied
 from gateway.control.store.errors import KeyNotFound, StoreError
 from gateway.control.store.records import KeyRecord, KeyScope
-from gateway.control.store.store import KeyFilter, NewKey, Store
+from gateway.control.store.store import KeyFilter, NewKey, Rotation, Store
 from gateway.folders import state_folder, store_url
 from gateway.secrets import Secret
 
@@ -214,13 +214,15 @@ def rotate(key: str, overlap: float, expires_in: float | None, store: str | None
       kt gateway-key rotate gk_0123456789abcdef --overlap 0
     """
 
-    async def work(opened: Store) -> NewKey:
-        rotation = await opened.rotate_key(key, overlap, expires_at=_from_now(expires_in), created_by=_user())
-        return rotation.new
+    async def work(opened: Store) -> Rotation:
+        return await opened.rotate_key(key, overlap, expires_at=_from_now(expires_in), created_by=_user())
 
-    new, store_id = _in_store(store, work)
-    gateways = _await_rollout(store_id, new.record.revision)
-    _print_new(new, gateways, as_json=as_json)
+    rotation, store_id = _in_store(store, work)
+    gateways = _await_rollout(store_id, rotation.new.record.revision)
+    end = rotation.old.key.expires_at
+    if end is not None and end > time.time():
+        click.echo(f"The old key ({rotation.old.key.prefix}…) stays good until {_minute(end)}.", err=True)
+    _print_new(rotation.new, gateways, as_json=as_json)
 
 
 @group.command("revoke")
@@ -345,7 +347,7 @@ def _print_new(new: NewKey, gateways: list[RunningGateway], *, as_json: bool) ->
         show_json({"key": new.secret.reveal(), **_row(new.record)})
         return
     key = new.record.key
-    expiry = "never expires" if key.expires_at is None else f"expires {_time(key.expires_at):%Y-%m-%d %H:%M} UTC"
+    expiry = "never expires" if key.expires_at is None else f"expires {_minute(key.expires_at)}"
     click.echo(f"Gateway key {key.name!r} ({key.id}), {expiry}. Keep it now: it is not shown again.\n", err=True)
     click.echo(new.secret.reveal())
     if _is_person():
@@ -413,6 +415,10 @@ def _row(record: KeyRecord) -> dict[str, object]:
 
 def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(int(seconds), UTC)
+
+
+def _minute(seconds: float) -> str:
+    return f"{_time(seconds):%Y-%m-%d %H:%M} UTC"
 
 
 def _models(text: str | None) -> frozenset[str] | None:

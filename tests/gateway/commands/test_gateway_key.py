@@ -135,12 +135,13 @@ def test_rotate_prints_the_new_key_and_sets_the_old_one_an_end(run: Run, create:
     result = run("gateway-key", "rotate", "ci", "--overlap", "1h")
     assert result.exit_code == 0
     assert KEY.fullmatch(result.stdout.strip())
+    assert f"The old key ({old['prefix']}…) stays good until 20" in result.stderr
     new = orjson.loads(run("gateway-key", "show", "ci", "--json").stdout)
     assert (new["team"], new["requests_per_minute"]) == ("platform", 60)
     ended = orjson.loads(run("gateway-key", "show", old["id"], "--json").stdout)
     assert ended["rotated_to"] == new["id"] != old["id"]
     assert ended["state"] == "active"
-    run("gateway-key", "rotate", "ci", "--overlap", "0")
+    assert "stays good" not in run("gateway-key", "rotate", "ci", "--overlap", "0").stderr
     assert orjson.loads(run("gateway-key", "show", new["id"], "--json").stdout)["state"] == "expired"
     again = run("gateway-key", "rotate", new["id"])
     assert (again.exit_code, again.stdout) == (1, "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -30,6 +32,17 @@ def independent_checksum(body: str) -> str:
 def test_the_format_never_changes() -> None:
     assert keys.checksum_ok(KEY)
     assert KEY[:38] + independent_checksum(KEY[:38]) == KEY
+
+
+def test_the_documented_way_to_recognise_a_key_works() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "gateway-keys.md").read_text()
+    names: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], names)
+    recognised = names["is_gateway_key"]
+    assert KEY in text
+    assert recognised(KEY)
+    assert recognised(keys.generate().reveal())
+    assert not recognised(KEY[:-1] + "8")
 
 
 def test_a_generated_key_is_recognised_and_unlike_any_other() -> None:
