@@ -26,6 +26,7 @@ from translators.dialect import AnswerView
 from translators.identity import Format
 
 _ABSENT: Final = msgspec.Raw(b"null")
+_UNSET: Final = msgspec.UNSET
 
 
 class _StreamOptions(msgspec.Struct, gc=False):
@@ -154,8 +155,11 @@ class ChatView:
         self.model = head.model
         self.stream = head.stream is True
         options = head.stream_options
-        self.has_stream_options = options is not msgspec.UNSET
-        self.include_usage = isinstance(options, _StreamOptions) and options.include_usage is True
+        if options is _UNSET:
+            self.has_stream_options = self.include_usage = False
+        else:
+            self.has_stream_options = True
+            self.include_usage = isinstance(options, _StreamOptions) and options.include_usage is True
         self.max_output_tokens = head.max_tokens if head.max_completion_tokens is None else head.max_completion_tokens
         self._body = body
         self._texts: list[TextPart] | None = None

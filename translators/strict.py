@@ -39,8 +39,14 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         _too_deep()
     except msgspec.DecodeError as error:
         raise InvalidJSON(f"The request body is not valid JSON: {error}") from None
-    # `replace` finds its byte with memchr: 0.2 µs for 1 KB, where `count` takes 0.6 and a walk 40.
-    if len(body) > 2 * MAX_DEPTH and _openers(body) > MAX_DEPTH and depth(body) > MAX_DEPTH:
+    # `replace` finds its byte with memchr: 0.2 µs for 1 KB, where `count` takes 0.6 and a walk 40. Few openers in all
+    # cannot be nested deep.
+    size = len(body)
+    if (
+        size > 2 * MAX_DEPTH
+        and 2 * size - len(body.replace(b"[", b"")) - len(body.replace(b"{", b"")) > MAX_DEPTH
+        and depth(body) > MAX_DEPTH
+    ):
         _too_deep()
     return value
 
@@ -60,10 +66,6 @@ _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
-def _openers(body: bytes) -> int:
-    return 2 * len(body) - len(body.replace(b"[", b"")) - len(body.replace(b"{", b""))
-
-
 def refuse_duplicate_keys(body: bytes) -> None:
     """Raise InvalidRequest where any object of the body has a key twice; slow, for bodies that look odd."""
     json.loads(body, object_pairs_hook=_unique)
@@ -81,20 +83,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def check_unique(body: bytes, bulk_key: bytes, bulk: bytes, key: bytes = b'"model"') -> None:
     """Make sure that neither `key` nor `bulk_key` (both with their quotes) stands twice in the top-level object.
 
-    `bulk` is the value of `bulk_key` as decoded, nearly all of the body: only what is left outside it is searched, and
-    the whole where that leaves a doubt. Costs 1.1 µs for 1 KB and 3 for 32 KB, where parsing again costs 4 and 60.
-    Raises InvalidRequest.
+    `bulk` is the value of `bulk_key` as decoded, nearly all of the body: only its two sides are searched, in place, and
+    the whole where that leaves a doubt. Costs 0.8 µs for 1 KB (1.1 with slices of the two sides), where parsing again
+    costs 4. Raises InvalidRequest.
     """
-    at = body.find(bulk_key)
-    start = body.find(bulk[:1], at + len(bulk_key))
+    find = body.find
+    at = find(bulk_key)
+    start = find(bulk[:1], at + len(bulk_key))
     end = start + len(bulk)
-    rest = body[:at] + body[end:]
     if (
         at < 0
-        or body[start:end] != bulk
-        or rest.count(key) > 1
-        or rest.find(bulk_key) >= 0  # `in` costs bytes 0.4 µs more
-        or (rest.find(b"\\") >= 0 and _ASCII_ESCAPE.search(rest))
+        or not body.startswith(bulk, start)
+        or body.count(key, 0, at) + body.count(key, end) > 1
+        or find(bulk_key, end) >= 0  # `in` costs bytes 0.4 µs more
+        or (find(b"\\", 0, at) >= 0 and _ASCII_ESCAPE.search(body, 0, at))
+        or (find(b"\\", end) >= 0 and _ASCII_ESCAPE.search(body, end))
     ):
         refuse_duplicate_keys(body)
 
