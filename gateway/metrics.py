@@ -14,6 +14,7 @@ The table is documented in docs/metrics.md; a test compares the two.
 from __future__ import annotations
 
 import enum
+import threading
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
@@ -320,6 +321,7 @@ class Metrics:
     def __init__(self, run_folder: Path, worker: int | str) -> None:
         """Raises OSError when no file can be made."""
         self._file = _open(run_folder, str(worker))
+        self._adding = threading.Lock()
         for metric in _LABELLED:
             if _overflow_row(metric) not in self._file.rows:
                 self._file.add(*_overflow_row(metric), metric.width)
@@ -343,6 +345,11 @@ class Metrics:
         open_labels = _open_labels(metric, fixed)
         return Handles(lambda key: self.counter(metric, **fixed, **_values(open_labels, key)))
 
+    def gauges(self, metric: Metric, **fixed: object) -> Handles[Gauge]:
+        """The gauges by the labels that `fixed` leaves open."""
+        open_labels = _open_labels(metric, fixed)
+        return Handles(lambda key: self.gauge(metric, **fixed, **_values(open_labels, key)))
+
     def histograms(self, metric: Metric, **fixed: object) -> Handles[Histogram]:
         """The histograms by the labels that `fixed` leaves open."""
         open_labels = _open_labels(metric, fixed)
@@ -350,7 +357,7 @@ class Metrics:
 
     def clear(self, metric: Metric) -> None:
         """Set every series of a gauge to zero: before the current configurations are told anew, for instance."""
-        for (name, _), first in self._file.rows.items():
+        for (name, _), first in list(self._file.rows.items()):
             if name == metric.name:
                 self._file.cells[first] = 0.0
 
@@ -367,14 +374,18 @@ class Metrics:
         return self._row(metric, tuple(str(labels[name]) for name in metric.labels))
 
     def _row(self, metric: Metric, values: tuple[str, ...]) -> int:
+        index = self._file.rows.get((metric.name, values))
+        return self._add(metric, values) if index is None else index
+
+    def _add(self, metric: Metric, values: tuple[str, ...]) -> int:
         rows = self._file.rows
-        index = rows.get((metric.name, values))
-        if index is not None:
-            return index
-        if not metric.labels:
-            index = self._file.add(metric.name, values, metric.width)
-        elif len(rows) < MAX_SERIES:
-            index = self._file.add(metric.name, values, metric.width, spare=_SPARE_TEXT)
+        # A worker compiles a new configuration in a thread, which makes that configuration's series.
+        with self._adding:
+            index = rows.get((metric.name, values))
+            if index is None and not metric.labels:
+                index = self._file.add(metric.name, values, metric.width)
+            elif index is None and len(rows) < MAX_SERIES:
+                index = self._file.add(metric.name, values, metric.width, spare=_SPARE_TEXT)
         if index is None:
             self._overflowed.inc()
             return rows[_overflow_row(metric)]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.limits import Limits
     from gateway.ports import Pool
     from gateway.snapshot import Snapshot
+    from gateway.types import GatewayKey
     from translators.dialect import RequestView
 
 SCAN_THREADS: Final = 2
@@ -50,9 +51,11 @@ class Services:
         conclude: Callable[[bytes], None],
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        count_use: Callable[[GatewayKey, float], None] = lambda key, now: None,
     ) -> None:
         """`audit` takes a record of what is about to happen; it raises AuditUnavailable where nothing may happen
-        unrecorded. `conclude` takes a record of what has happened, and never raises."""
+        unrecorded. `conclude` takes a record of what has happened, and never raises.
+        `count_use` notes the use of a key at a time in Unix seconds, and never raises."""
         self.loop = loop
         self.pool = pool
         self.limits = limits
@@ -62,8 +65,11 @@ class Services:
         self.clock = clock
         self.wall = wall
         self.call_later = loop.call_later
+        self._count_use = count_use
         self.active: set[Exchange] = set()
         self.draining = False
+        self.keys_known = True
+        """False only in a worker that has started and not heard of its keys: nobody can be authenticated."""
         self._threads = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
         self._id_prefix = f"req_{secrets.token_hex(8)}"
         self._id_count = itertools.count(1).__next__
@@ -110,6 +116,10 @@ class Services:
             self._verdicts[decision.policy, decision.phase.value, decision.verdict.value].inc()
         for decision in exchange.output_decisions:
             self._verdicts[decision.policy, decision.phase.value, decision.verdict.value].inc()
+
+    def key_used(self, key: GatewayKey) -> None:
+        """An exchange was made with this key. 0.3 µs."""
+        self._count_use(key, self.wall())
 
     def count_refusal(self, error: GatewayError) -> None:
         """A request that was refused before it became an exchange."""

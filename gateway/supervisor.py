@@ -8,6 +8,7 @@ SIGINT drain and stop, SIGHUP reloads; a changed file reloads by itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -25,8 +26,17 @@ import msgspec
 from gateway import metrics
 from gateway.config.load import LoadedConfiguration, load, source_files
 from gateway.config.problems import ConfigurationInvalid
-from gateway.config.schema import AuthMode
-from gateway.run_file import ConfigurationText, RunFile, write_run_file
+from gateway.config.schema import AuthMode, Gateway
+from gateway.keyring import WorkerSlots, WorkerState
+from gateway.run_file import (
+    ConfigurationText,
+    RunFile,
+    discard,
+    read_preparation,
+    withdraw_candidate,
+    write_candidate,
+    write_run_file,
+)
 from gateway.types import FailMode
 from gateway.worker import WorkerOptions
 
@@ -35,7 +45,13 @@ FIRST_RESTART_SECONDS: Final = 0.05
 MAX_RESTART_SECONDS: Final = 5.0
 STEADY_SECONDS: Final = 10.0
 """A child that lived this long is restarted at once when it dies; one that keeps dying, ever more slowly."""
-STOP_GRACE_SECONDS: Final = 5.0
+STOP_GRACE_SECONDS: Final = 8.0
+"""For a worker's last steps, beyond the drain time: flushing, then the audit log."""
+PREPARE_SECONDS: Final = 30.0
+"""How long a worker may take to compile a new configuration."""
+LOOK_SECONDS: Final = 0.02
+NEEDS_RESTART: Final = ("listen", "workers", "fail_mode")
+"""Settings of `gateway` that a running gateway cannot change, or not whole."""
 
 log = logging.getLogger("gateway.supervisor")
 
@@ -55,8 +71,8 @@ class Options(msgspec.Struct, frozen=True):
     run_folder: Path
     audit_folder: Path
     store_url: str
-    auth: AuthMode
     fail_mode: FailMode | None = None
+    version: str = ""
 
 
 def effective_auth(mode: AuthMode, host: str) -> AuthMode:
@@ -114,60 +130,82 @@ def reserve_port(host: str, port: int) -> socket.socket:
 class Supervisor:
     """One gateway, from its start to its end."""
 
-    def __init__(self, options: Options, loaded: Sequence[LoadedConfiguration]) -> None:
+    def __init__(self, options: Options, loaded: Sequence[LoadedConfiguration], counters: metrics.Metrics) -> None:
         self._options = options
-        self._drain_seconds = loaded[0].configuration.gateway.drain_seconds
-        self._metrics = metrics.Metrics(options.run_folder, "supervisor")
-        self._restarts = self._metrics.counter(metrics.WORKER_RESTARTS)
-        self._alive = self._metrics.gauge(metrics.WORKERS)
-        self._reloads = self._metrics.counter(metrics.RELOADS)
-        self._reload_failures = self._metrics.counter(metrics.RELOAD_FAILURES)
-        self._reload_success = self._metrics.gauge(metrics.LAST_RELOAD_SUCCESS)
+        self._settings = loaded[0].configuration.gateway
+        self._restarts = counters.counter(metrics.WORKER_RESTARTS)
+        self._alive = counters.gauge(metrics.WORKERS)
+        self._reloads = counters.counter(metrics.RELOADS)
+        self._reload_failures = counters.counter(metrics.RELOAD_FAILURES)
+        self._reload_success = counters.gauge(metrics.LAST_RELOAD_SUCCESS)
         self._reload_success.set(1)
-        self._run_file = run_file_of(loaded)
+        counters.gauge(metrics.BUILD_INFO, version=options.version).set(1)
         self._stamp = _stamp(options.configurations)
+        self._generation = 0
+        self._run_file = self._describe(loaded)
         self._children: dict[str, asyncio.subprocess.Process] = {}
+        self._fault = ""
         self._stopping: asyncio.Event
+        discard(options.run_folder)
         write_run_file(options.run_folder, self._run_file)
 
     async def run(self, on_ready: Callable[[], None]) -> None:
-        """Run until told to stop. `on_ready` is called once every worker accepts connections."""
+        """Run until told to stop. `on_ready` is called once every worker accepts connections.
+
+        Raises CannotStart when the configuration turns out to be of no use to the workers.
+        """
         loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._reload(forced=True))
+            loop.add_signal_handler(number, self._stop)
+        asked = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, asked.set)
+        tasks = [asyncio.create_task(self._watch(asked)), asyncio.create_task(self._announce(on_ready))]
         names = ["control", *[f"worker-{index}" for index in range(self._options.workers)]]
         keepers = [asyncio.create_task(self._keep(name)) for name in names]
-        watcher = asyncio.create_task(self._watch())
-        announcer = asyncio.create_task(self._announce(on_ready))
         await self._stopping.wait()
-        for task in (watcher, announcer):
+        for task in tasks:
             task.cancel()
-        await self._stop(keepers)
-        self._metrics.close()
+        await self._end(keepers)
+        if self._fault:
+            raise CannotStart(self._fault)
 
     # Children
 
     async def _keep(self, name: str) -> None:
         """Start a child, and start it again whenever it dies."""
         pause = FIRST_RESTART_SECONDS
-        loop = asyncio.get_running_loop()
+        clock = asyncio.get_running_loop().time
         while not self._stopping.is_set():
-            started = loop.time()
-            child = await asyncio.create_subprocess_exec(*self._command(name), start_new_session=True)
-            self._children[name] = child
-            self._count_workers()
-            code = await child.wait()
-            del self._children[name]
-            self._count_workers()
+            started = clock()
+            code = await self._run_child(name)
             if self._stopping.is_set():
                 return
-            log.error("process died and is started again", extra={"process": name, "exit_code": code})
+            if clock() - started > STEADY_SECONDS:
+                pause = FIRST_RESTART_SECONDS
+            log.error(
+                "process ended and is started again", extra={"process": name, "exit_code": code, "in_seconds": pause}
+            )
             if name != "control":
                 self._restarts.inc()
-            pause = FIRST_RESTART_SECONDS if loop.time() - started > STEADY_SECONDS else min(pause * 2, 5.0)
             await asyncio.sleep(pause)
+            pause = min(pause * 2, MAX_RESTART_SECONDS)
+
+    async def _run_child(self, name: str) -> int | None:
+        """One life of a child; its exit code, or None where it could not even be started."""
+        try:
+            child = await asyncio.create_subprocess_exec(*self._command(name), process_group=0)
+        except OSError as error:
+            log.error("process cannot be started", extra={"process": name, "reason": str(error)})
+            return None
+        self._children[name] = child
+        self._count_workers()
+        if self._stopping.is_set():
+            _send(child, signal.SIGTERM)
+        code = await child.wait()
+        del self._children[name]
+        self._count_workers()
+        return code
 
     def _command(self, name: str) -> list[str]:
         options = self._options
@@ -176,33 +214,55 @@ class Supervisor:
         worker = WorkerOptions(
             int(name.removeprefix("worker-")),
             options.workers,
+            os.getpid(),
             options.host,
             options.port,
             str(options.run_folder),
             str(options.audit_folder),
-            options.auth,
             options.fail_mode,
         )
         # -O: a request checks some thirty invariants of states and types, which cost it 2 µs.
         return [sys.executable, "-O", "-m", "gateway.worker", msgspec.json.encode(worker).decode()]
 
+    def _workers(self) -> dict[str, asyncio.subprocess.Process]:
+        return {name: child for name, child in self._children.items() if name != "control"}
+
     def _count_workers(self) -> None:
-        self._alive.set(sum(name != "control" for name in self._children))
+        self._alive.set(len(self._workers()))
+
+    def _ready_workers(self) -> dict[int, asyncio.subprocess.Process]:
+        """Those that serve, by number; only they can take a signal."""
+        children = {child.pid: child for child in self._workers().values()}
+        slots = WorkerSlots.read(self._options.run_folder)
+        return {
+            slot.worker: children[slot.pid]
+            for slot in slots
+            if slot.state is WorkerState.READY and slot.pid in children
+        }
 
     async def _announce(self, on_ready: Callable[[], None]) -> None:
-        from gateway.keyring import WorkerSlots, WorkerState
-
-        while True:
-            states = [slot.state for slot in WorkerSlots.read(self._options.run_folder)]
-            if states.count(WorkerState.READY) >= self._options.workers:
-                on_ready()
+        """Wait for the workers' first word."""
+        while len(self._ready_workers()) < self._options.workers:
+            fault = self._fault_of(range(self._options.workers))
+            if fault:
+                self._fault = fault
+                self._stopping.set()
                 return
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(LOOK_SECONDS)
+        on_ready()
 
-    async def _stop(self, keepers: Sequence[asyncio.Task[None]]) -> None:
+    # End
+
+    def _stop(self) -> None:
+        """SIGTERM and SIGINT: drain; the second time, do not wait for what is under way."""
+        if self._stopping.is_set():
+            for child in self._children.values():
+                _send(child, signal.SIGTERM)
+        self._stopping.set()
+
+    async def _end(self, keepers: Sequence[asyncio.Task[None]]) -> None:
         """Workers first, so that their last requests still find the control process; then the rest."""
-        workers = [child for name, child in self._children.items() if name != "control"]
-        await _terminate(workers, self._drain_seconds + STOP_GRACE_SECONDS)
+        await _terminate(list(self._workers().values()), self._settings.drain_seconds + STOP_GRACE_SECONDS)
         await _terminate(list(self._children.values()), STOP_GRACE_SECONDS)
         for keeper in keepers:
             keeper.cancel()
@@ -210,45 +270,118 @@ class Supervisor:
 
     # Configuration
 
-    async def _watch(self) -> None:
-        """Reload when a file has changed and kept still for one look, so that half-written files are left alone."""
-        pending = None
+    async def _watch(self, asked: asyncio.Event) -> None:
+        """Reload when asked, and when a file has changed and kept still for one look: half-written ones are not read."""
+        pending = self._stamp
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asked.wait(), WATCH_SECONDS)
+            forced = asked.is_set()
+            asked.clear()
             stamp = _stamp(self._options.configurations)
-            if stamp != self._stamp and stamp == pending:
-                self._reload()
+            if forced or stamp == pending != self._stamp:
+                await self._reload(forced=forced)
             pending = stamp
 
-    def _reload(self, *, forced: bool = False) -> None:
-        """Read the files; good ones come into force in every worker, broken ones are told and change nothing."""
+    async def _reload(self, *, forced: bool) -> None:
+        """Read the files; good ones come into force in every worker, broken ones are told and change nothing.
+
+        `forced`: also when no text has changed, since secrets and certificates may have.
+        """
         self._stamp = _stamp(self._options.configurations)
         try:
-            run_file = run_file_of(load(self._options.configurations))
+            loaded = load(self._options.configurations)
         except (ConfigurationInvalid, OSError) as error:
-            self._reload_failures.inc()
-            self._reload_success.set(0)
-            log.error("the configuration is broken; the old one stays in force", extra={"error": str(error)})
-            run_file = msgspec.structs.replace(self._run_file, error=str(error))
+            self._refuse(str(error))
+            return
+        proposed = self._describe(loaded)
+        if proposed.version == self._run_file.version and not self._run_file.error and not forced:
+            return
+        self._generation += 1
+        fault = await self._propose(msgspec.structs.replace(proposed, generation=self._generation))
+        if fault:
+            self._refuse(fault)
         else:
-            if run_file.version == self._run_file.version and not self._run_file.error and not forced:
-                return
-            self._reloads.inc()
-            self._reload_success.set(1)
+            self._take_over(loaded[0].configuration.gateway)
+
+    def _describe(self, loaded: Sequence[LoadedConfiguration]) -> RunFile:
+        """What workers are given."""
+        settings = loaded[0].configuration.gateway
+        texts = tuple(ConfigurationText(one.file, one.text) for one in loaded)
+        return RunFile(
+            hashlib.sha256("\0".join(one.text for one in texts).encode()).hexdigest(),
+            texts,
+            self._generation,
+            effective_auth(settings.auth, self._options.host),
+            settings.logging.level.value,
+            settings.logging.format.value,
+        )
+
+    async def _propose(self, candidate: RunFile) -> str:
+        """Have it compiled by every worker, then put it in force. Returns why not, or nothing."""
+        folder = self._options.run_folder
+        write_candidate(folder, candidate)
+        self._notify()
+        try:
+            fault = await self._preparation(candidate.generation)
+        finally:
+            withdraw_candidate(folder)
+        if not fault:
+            self._put_in_force(candidate)
+        return fault
+
+    async def _preparation(self, generation: int) -> str:
+        """Wait until all workers have compiled the candidate; the first complaint, if there is one.
+
+        Workers that are being started are not waited for: they look at what is in force once they are ready.
+        """
+        deadline = asyncio.get_running_loop().time() + PREPARE_SECONDS
+        while True:
+            waiting = {}
+            for worker in self._ready_workers():
+                said = read_preparation(self._options.run_folder, worker)
+                if said is None or said.generation != generation:
+                    waiting[worker] = said
+                elif said.error:
+                    return said.error
+            if not waiting:
+                return ""
+            if asyncio.get_running_loop().time() > deadline:
+                return f"worker {min(waiting)} did not compile the configuration within {PREPARE_SECONDS:g} s"
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _fault_of(self, workers: Iterable[int]) -> str:
+        """Why a worker cannot compile what it was started with."""
+        for worker in workers:
+            said = read_preparation(self._options.run_folder, worker)
+            if said is not None and said.error:
+                return f"The configuration cannot be compiled: {said.error}"
+        return ""
+
+    def _put_in_force(self, run_file: RunFile) -> None:
         self._run_file = run_file
         write_run_file(self._options.run_folder, run_file)
-        for name, child in self._children.items():
-            if name != "control":
-                child.send_signal(signal.SIGHUP)
+        self._notify()
 
+    def _notify(self) -> None:
+        for child in self._ready_workers().values():
+            _send(child, signal.SIGHUP)
 
-def run_file_of(loaded: Iterable[LoadedConfiguration]) -> RunFile:
-    """What workers are given."""
-    loaded = list(loaded)
-    logging_settings = loaded[0].configuration.gateway.logging
-    texts = tuple(ConfigurationText(one.file, one.text) for one in loaded)
-    version = hashlib.sha256("\0".join(one.text for one in texts).encode()).hexdigest()
-    return RunFile(version, texts, logging_settings.level.value, logging_settings.format.value)
+    def _refuse(self, error: str) -> None:
+        """The old configuration stays in force, and everybody can see why."""
+        self._reload_failures.inc()
+        self._reload_success.set(0)
+        log.error("the configuration is broken; the old one stays in force", extra={"error": error})
+        self._put_in_force(msgspec.structs.replace(self._run_file, error=error))
+
+    def _take_over(self, settings: Gateway) -> None:
+        self._reloads.inc()
+        self._reload_success.set(1)
+        log.info("configuration reloaded", extra={"version": self._run_file.version[:12]})
+        for name in NEEDS_RESTART:
+            if getattr(settings, name) != getattr(self._settings, name):
+                log.warning("a changed setting needs a restart", extra={"setting": f"gateway.{name}"})
+        self._settings = settings
 
 
 def _stamp(paths: Sequence[str]) -> tuple[tuple[str, int, int, int], ...]:
@@ -258,7 +391,7 @@ def _stamp(paths: Sequence[str]) -> tuple[tuple[str, int, int, int], ...]:
         try:
             status = os.stat(file)
         except OSError:
-            continue
+            continue  # that it is gone shows, too
         stamps.append((str(file), status.st_ino, status.st_size, status.st_mtime_ns))
     return tuple(stamps)
 
@@ -266,13 +399,17 @@ def _stamp(paths: Sequence[str]) -> tuple[tuple[str, int, int, int], ...]:
 async def _terminate(children: Sequence[asyncio.subprocess.Process], seconds: float) -> None:
     """Ask, wait, then insist."""
     for child in children:
-        if child.returncode is None:
-            child.terminate()
+        _send(child, signal.SIGTERM)
     waits = [asyncio.create_task(child.wait()) for child in children]
     if waits:
         await asyncio.wait(waits, timeout=seconds)
     for child in children:
         if child.returncode is None:
             log.error("a process did not stop in time and is killed", extra={"pid": child.pid})
-            child.kill()
+            _send(child, signal.SIGKILL)
             await child.wait()
+
+
+def _send(child: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
+        child.send_signal(number)

@@ -1,8 +1,8 @@
 """One worker process: wires the data plane together and serves until it is told to stop.
 
 It opens no store and no database. What it serves it reads from the run folder: the configuration, as the supervisor
-checked it, and the feed of keys. It answers to signals: SIGHUP reads the configuration anew, SIGTERM drains. A few
-timers do what must happen now and then: deadlines, keys, metrics.
+checked it, and the feed of keys. It answers to signals: SIGHUP looks at the run folder's configuration, SIGTERM drains,
+a second one ends what is left. A few timers do what must happen now and then: deadlines, keys, metrics.
 """
 
 from __future__ import annotations
@@ -28,88 +28,103 @@ from gateway import metrics
 from gateway.application import GatewayApplication
 from gateway.audit.writer import AuditLog
 from gateway.config.load import load_text
-from gateway.config.schema import AuthMode, Configuration
+from gateway.config.schema import Configuration
 from gateway.downstream.head import HeadLimits
 from gateway.downstream.http import DownstreamLimits, Server
 from gateway.errors import Draining, InvalidAPIKey
+from gateway.key_log import log_path
+from gateway.key_usage import KeyUsage
 from gateway.keyring import Keyring, WorkerSlots, WorkerState
 from gateway.limits import Limits
 from gateway.logs import configure
+from gateway.reload import Compiled, Reloader
 from gateway.run_file import RunFile, read_run_file
 from gateway.services import Services
 from gateway.snapshot import Compiler, Snapshot
 from gateway.types import Destination, FailMode, Origin, Timeouts
 from gateway.upstream.egress import Egress
 from gateway.upstream.pool import Pools
+from gateway.vitals import Vitals
 
 SWEEP_SECONDS: Final = 0.1
 """How often deadlines are looked at and the feed of keys is read."""
 BACKLOG: Final = 4096
-KEYS_WAIT_SECONDS: Final = 30.0
-"""How long a worker waits for the first feed of keys before it serves without one."""
+KEYS_WAIT_SECONDS: Final = 3.0
+"""How long a worker waits for its first keys before it listens without: then it only says that it is not ready."""
+LOOK_SECONDS: Final = 0.02
+FLUSH_SECONDS: Final = 1.0
+"""How long, at the very end, clients have to take the last bytes that were written to them."""
+AUDIT_SECONDS: Final = 3.0
+"""How long the audit log has to write what is left; what it cannot write is recovered from the journal."""
 
 log = logging.getLogger("gateway.worker")
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
-    """What the supervisor tells a worker, as JSON in its only argument."""
+    """What the supervisor tells a worker, as JSON in its only argument. `supervisor` is its process id."""
 
     worker: int
     workers: int
+    supervisor: int
     host: str
     port: int
     run_folder: str
     audit_folder: str
-    auth: AuthMode
     fail_mode: FailMode | None = None
 
 
 class Worker:
     """One worker, from its start to its end."""
 
-    def __init__(self, options: WorkerOptions) -> None:
+    def __init__(self, options: WorkerOptions, counters: metrics.Metrics) -> None:
         self._options = options
-        self._parent = os.getppid()
         self._run_folder = Path(options.run_folder)
-        self._metrics = metrics.Metrics(self._run_folder, options.worker)
+        self._metrics = counters
         self._slots = WorkerSlots(self._run_folder, options.worker)
-        self._keyring = Keyring(self._run_folder / "keys.log")
+        self._keyring = Keyring(log_path(self._run_folder))
+        self._usage = KeyUsage(self._run_folder, options.worker)
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._compiler = Compiler(
-            self._metrics,
+            counters,
             fail_mode=options.fail_mode,
             clock=time.perf_counter_ns,
             on_policy_error=_report_policy_error,
         )
-        self._run_file = read_run_file(self._run_folder)
+        self._reloader = Reloader(self._run_folder, options.worker, self._compile)
+        self._current: Compiled
         self._stopping: asyncio.Event
+        self._hurried = False
         self._server: asyncio.Server | None = None
 
     async def run(self) -> None:
-        """Serve until SIGTERM, then drain."""
+        """Serve until SIGTERM, then drain. Raises whatever hinders the compilation of the configuration."""
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._stopping = asyncio.Event()
-        for number, act in ((signal.SIGTERM, self._stopping.set), (signal.SIGINT, self._stopping.set)):
-            loop.add_signal_handler(number, act)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        snapshot, gateway = self._compile(self._run_file)
-        self._wire(snapshot, gateway)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._look)
+        self._current = self._reloader.begin()
+        self._wire(self._current)
         await self._wait_for_keys()
         await self._listen()
         gc.collect()
         gc.freeze()
-        self._slots.publish(state=WorkerState.READY)
-        log.info("worker ready", extra={"worker": self._options.worker, "port": self._options.port})
+        self._publish_ready()
+        self._look()  # what came before this worker could be told
         await self._stopping.wait()
-        await self._drain(gateway.gateway.drain_seconds)
+        await self._drain()
 
-    def _compile(self, run_file: RunFile) -> tuple[Snapshot, Configuration]:
+    def _stop(self) -> None:
+        self._hurried = self._stopping.is_set()
+        self._stopping.set()
+
+    def _compile(self, run_file: RunFile) -> Compiled:
         loaded = [load_text(one.text, one.file) for one in run_file.configurations]
-        return self._compiler.compile(loaded, self._keyring.get), loaded[0].configuration
+        return Compiled(run_file, self._compiler.compile(loaded, self._keyring.get), loaded[0].configuration)
 
-    def _wire(self, snapshot: Snapshot, configuration: Configuration) -> None:
-        options, gateway = self._options, configuration.gateway
+    def _wire(self, compiled: Compiled) -> None:
+        options, snapshot, gateway = self._options, compiled.snapshot, compiled.settings.gateway
         loop = self._loop
         self._pools = Pools(loop, clock=loop.time, egress=Egress.from_environment(os.environ))
         self._audit = AuditLog(
@@ -129,27 +144,28 @@ class Worker:
             audit=self._audit.append,
             conclude=self._audit.conclude,
             clock=loop.time,
+            count_use=self._usage.count,
         )
+        self.services.keys_known = False
         self._control = Destination(
             "control",
             Origin("control", 0, tls=False, unix_path=str(self._run_folder / "control.sock")),
             timeouts=Timeouts(connect_seconds=2.0, first_byte_seconds=30.0),
         )
-        application = GatewayApplication(
-            self.services, self._metrics, mode=options.auth, control=self._control, status=self._status
+        self._application = GatewayApplication(
+            self.services, self._metrics, mode=compiled.run_file.auth, control=self._control, status=self._status
         )
-        self._downstream = Server(application, _limits(configuration), loop.time, time.time)
-        self._announce(snapshot)
+        self._downstream = Server(self._application, _limits(compiled.settings), loop.time, time.time)
+        self._vitals = Vitals(
+            self._metrics, self._downstream, self._pools, self._audit, loop.time, unseen=(self._control,)
+        )
+        self._announce(compiled)
         self._next_sweep = loop.time()
-        self._lag = self._metrics.histogram(metrics.LOOP_LAG)
-        self._open_connections = self._metrics.gauge(metrics.OPEN_CONNECTIONS)
-        self._audit_records = self._metrics.counter(metrics.AUDIT_RECORDS)
-        self._audit_gaps = self._metrics.counter(metrics.AUDIT_GAPS)
-        self._audit_backlog = self._metrics.gauge(metrics.AUDIT_BACKLOG)
-        self._seen = self._audit.stats
         self._sweep()
 
-    def _announce(self, snapshot: Snapshot) -> None:
+    def _announce(self, compiled: Compiled) -> None:
+        """Say what is in force, and keep connections for it."""
+        snapshot = compiled.snapshot
         self._metrics.clear(metrics.CONFIGURATION_INFO)
         for configuration in snapshot.configurations.values():
             labels = {"configuration": configuration.id, "version": configuration.version[:12]}
@@ -158,11 +174,11 @@ class Worker:
         self._pools.keep({target.destination for target in snapshot.targets} | {self._control})
 
     async def _wait_for_keys(self) -> None:
-        """Fail closed: no request is served before the keys are known."""
-        deadline = self._loop.time() + KEYS_WAIT_SECONDS
-        while not self._keyring.ready and self._loop.time() < deadline and not self._stopping.is_set():
-            await asyncio.sleep(0.01)
-            self._read_keys()
+        loop, keyring = self._loop, self._keyring
+        deadline = loop.time() + KEYS_WAIT_SECONDS
+        while not keyring.load(time.time()) and loop.time() < deadline and not self._stopping.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_SECONDS)
+        self._read_keys()
 
     async def _listen(self) -> None:
         options = self._options
@@ -174,14 +190,21 @@ class Worker:
         sock.setblocking(False)
         self._server = await self._loop.create_server(self._downstream, sock=sock, backlog=BACKLOG)
 
+    def _publish_ready(self) -> None:
+        """Told once the worker both listens and knows its keys, whichever comes last."""
+        if self._server is None or not self._keyring.ready or self._stopping.is_set():
+            return
+        self._slots.publish(state=WorkerState.READY)
+        log.info("worker ready", extra={"worker": self._options.worker, "port": self._options.port})
+
     # Timers
 
     def _sweep(self) -> None:
         """Deadlines, keys and gauges; every 100 ms. What it finds late is what every stream of this worker waited."""
-        if os.getppid() != self._parent:
+        if os.getppid() != self._options.supervisor:
             self._stopping.set()  # the supervisor is gone, and with it whoever would restart or stop this worker
         now = self._loop.time()
-        self._lag.observe(max(now - self._next_sweep, 0.0))
+        late = max(now - self._next_sweep, 0.0)
         self._next_sweep = now + SWEEP_SECONDS
         self._loop.call_at(self._next_sweep, self._sweep)
         self.services.sweep()
@@ -189,11 +212,7 @@ class Worker:
         self._pools.sweep(now)
         self._read_keys()
         self._slots.publish(heartbeat=time.time())
-        self._open_connections.set(len(self._downstream.connections))
-        seen, self._seen = self._seen, self._audit.stats
-        self._audit_records.inc(self._seen.written - seen.written)
-        self._audit_gaps.inc(self._seen.gaps - seen.gaps)
-        self._audit_backlog.set(self._seen.backlog_bytes)
+        self._vitals.observe(now, late)
 
     def _read_keys(self) -> None:
         """Take in what has changed about keys, and end the streams of those that are gone."""
@@ -201,11 +220,20 @@ class Worker:
         changed = [*self._keyring.poll(now), *self._keyring.expired(now)]
         if changed:
             self.services.snapshot.forget(changed)
-            gone = {key.id for key in changed if self._is_gone(key.hash, now)}
-            error = InvalidAPIKey("This gateway key was revoked or has expired.")
-            for exchange in [one for one in self.services.active if one.binding.key and one.binding.key.id in gone]:
-                exchange.end_early(error)
+            self._end_streams({key.id for key in changed if self._is_gone(key.hash, now)})
         self._slots.publish(keys_revision=self._keyring.revision)
+        if not self.services.keys_known and self._keyring.ready:
+            self.services.keys_known = True
+            self._publish_ready()
+        if self._keyring.behind:
+            self._loop.call_soon(self._read_keys)
+
+    def _end_streams(self, keys: set[str]) -> None:
+        if not keys:
+            return
+        error = InvalidAPIKey("This gateway key was revoked or has expired.")
+        for exchange in [one for one in self.services.active if one.binding.key and one.binding.key.id in keys]:
+            exchange.end_early(error)
 
     def _is_gone(self, digest: bytes, now: float) -> bool:
         key = self._keyring.get(digest)
@@ -215,32 +243,26 @@ class Worker:
 
     # Reload
 
-    def _reload(self) -> None:
-        """SIGHUP: compile the run folder's configuration in a thread, then swap it in."""
-        future = self._loop.run_in_executor(self._threads, self._read_and_compile)
-        future.add_done_callback(self._swap)
+    def _look(self) -> None:
+        """SIGHUP: compile what the run folder proposes, in a thread; put into use what has come into force."""
+        self._loop.run_in_executor(self._threads, self._reloader.look).add_done_callback(self._adopt)
 
-    def _read_and_compile(self) -> tuple[RunFile, Snapshot, Configuration] | RunFile:
-        run_file = read_run_file(self._run_folder)
-        if run_file.version == self._run_file.version:
-            return run_file
-        return (run_file, *self._compile(run_file))
-
-    def _swap(self, future: asyncio.Future[Any]) -> None:
-        error = future.exception()
+    def _adopt(self, looked: asyncio.Future[Compiled]) -> None:
+        error = looked.exception()
         if error is not None:
-            log.error("the configuration could not be compiled; the old one stays in force", exc_info=error)
+            log.error("the configuration in the run folder cannot be used; the old one stays", exc_info=error)
             return
-        result = future.result()
-        if isinstance(result, RunFile):
-            self._run_file = result
+        previous, self._current = self._current, looked.result()
+        compiled = self._current
+        if compiled.snapshot is previous.snapshot:
             return
-        self._run_file, snapshot, configuration = result
-        self.services.snapshot = snapshot
-        self._downstream.limits = _limits(configuration)
-        self._audit.retention_days = _retention_days(snapshot)
-        self._announce(snapshot)
-        log.info("configuration in force", extra={"version": snapshot.version[:12]})
+        self.services.snapshot = compiled.snapshot
+        self._application.mode = compiled.run_file.auth
+        self._downstream.limits = _limits(compiled.settings)
+        self._audit.retention_days = _retention_days(compiled.snapshot)
+        logging.getLogger().setLevel(compiled.run_file.log_level.upper())
+        self._announce(compiled)
+        log.info("configuration in force", extra={"version": compiled.snapshot.version[:12]})
 
     def _status(self) -> dict[str, Any]:
         """What `/readyz` shows."""
@@ -249,34 +271,41 @@ class Worker:
             "ready": self._keyring.ready and not self.services.draining,
             "draining": self.services.draining,
             "configurations": {one.id: one.version[:12] for one in snapshot.configurations.values()},
-            "configuration_error": self._run_file.error,
+            "configuration_error": self._current.run_file.error,
             "keys_revision": self._keyring.revision,
             "unavailable_targets": {target.id: target.fault for target in snapshot.targets if target.fault},
         }
 
     # End
 
-    async def _drain(self, seconds: float) -> None:
-        """Stop accepting, let what is under way finish within `seconds`, then end the rest with an error."""
+    async def _drain(self) -> None:
+        """Stop accepting, let what is under way finish in time, then end the rest with an error."""
+        seconds = self._current.settings.gateway.drain_seconds
+        log.info("draining", extra={"worker": self._options.worker, "open_exchanges": len(self.services.active)})
         self._slots.publish(state=WorkerState.DRAINING)
         self.services.draining = True
         if self._server is not None:
             self._server.close()
         self._downstream.drain()
-        deadline = self._loop.time() + seconds
-        while self.services.active and self._loop.time() < deadline:  # noqa: ASYNC110 (once in a worker's life)
-            await asyncio.sleep(0.02)
+        await self._until(lambda: not (self.services.active or self._downstream.unfinished) or self._hurried, seconds)
         for exchange in list(self.services.active):
             exchange.end_early(Draining("The gateway is shutting down; try again."))
-        await asyncio.sleep(0)
+        await self._until(lambda: not self._downstream.unfinished, FLUSH_SECONDS)
         self._pools.close()
         for connection in list(self._downstream.connections):
             connection.close()
-        await asyncio.sleep(0.05 if self._downstream.connections else 0)
+        await self._until(lambda: not self._downstream.connections, FLUSH_SECONDS)
         self.services.close()
-        await self._loop.run_in_executor(None, self._audit.close)
+        if not await self._loop.run_in_executor(None, self._audit.close, AUDIT_SECONDS):
+            log.error("the audit log could not be finished; its journal stays and is recovered at the next start")
+        self._usage.close()
         self._slots.publish(state=WorkerState.STOPPED)
-        self._metrics.close()
+
+    async def _until(self, done: Callable[[], bool], seconds: float) -> None:
+        """Look again and again; polled, since it happens once in a worker's life and the ends have many causes."""
+        deadline = self._loop.time() + seconds
+        while not done() and self._loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 def _limits(configuration: Configuration) -> DownstreamLimits:
@@ -320,12 +349,19 @@ def main() -> None:
     tune_malloc()
     # Threads (scans, audit, compilation) share the interpreter lock with the loop: they hand it over every 0.5 ms.
     sys.setswitchinterval(0.0005)
-    run_file = read_run_file(Path(options.run_folder))
-    logs = configure(run_file.log_level, run_file.log_format, sys.stderr)
+    run_folder = Path(options.run_folder)
+    run_file = read_run_file(run_folder)
+    counters = metrics.Metrics(run_folder, options.worker)
+    dropped = counters.counter(metrics.LOG_LINES_DROPPED)
+    logs = configure(run_file.log_level, run_file.log_format, sys.stderr, on_drop=dropped.inc)
     try:
-        uvloop.run(Worker(options).run())
+        uvloop.run(Worker(options, counters).run())
+    except Exception:
+        log.exception("the worker cannot go on")
+        sys.exit(1)
     finally:
         logs.close()
+        counters.close()
 
 
 if __name__ == "__main__":

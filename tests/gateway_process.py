@@ -158,18 +158,24 @@ class GatewayProcess:
 
 @contextlib.contextmanager
 def running_gateway(
-    folder: Path, *texts: str, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    folder: Path,
+    *texts: str,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    ready: bool = True,
 ) -> Iterator[GatewayProcess]:
     """Run a gateway with these configurations (YAML), the first being the default one.
 
     `arguments` are further ones of `kt gateway run` (`["--workers", "2"]`). `environment` is added to that of the
-    tests, from which the variables of gateways, of SDKs and of proxies are taken away.
+    tests, from which the variables of gateways, of SDKs and of proxies are taken away. `ready` False: the block
+    is entered at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
     gateway = _start(folder, texts, arguments, _environment(folder, environment or {}))
     GatewayProcess.running.add(gateway)
     try:
-        gateway.wait_until_ready()
+        if ready:
+            gateway.wait_until_ready()
         yield gateway
         if gateway.process.poll() is None:
             status = gateway.stop()

@@ -7,17 +7,17 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import click
 
 from gateway import metrics
-from gateway.commands.output import warn
+from gateway.commands.main import version
+from gateway.commands.output import fail
 from gateway.config.lint import lint
 from gateway.config.load import LoadedConfiguration, load
 from gateway.config.problems import ConfigurationInvalid
-from gateway.config.schema import AuthMode
+from gateway.config.schema import AuthMode, LogFormat
 from gateway.folders import audit_folder, run_folder, state_folder, store_url
 from gateway.logs import configure
 from gateway.supervisor import (
@@ -84,13 +84,11 @@ def run(
         click.echo(str(error), err=True)
         sys.exit(2)
     for problem in lint(loaded, os.environ):
-        warn(str(problem))
+        click.echo(str(problem), err=True)
     settings = loaded[0].configuration.gateway
     host, number = _address(listen or settings.listen)
     if port is not None:
         host, number = ("127.0.0.1" if listen is None else host), port
-    logging = settings.logging
-    logs = configure(logging.level.value, "text" if sys.stderr.isatty() else logging.format.value, sys.stderr)
     state = state_folder(os.environ)
     options = Options(
         configurations,
@@ -101,16 +99,13 @@ def run(
         run_folder(state, number),
         audit_folder(state),
         store or store_url(state),
-        effective_auth(settings.auth, host),
         FailMode(fail_mode) if fail_mode else None,
+        version(),
     )
     try:
         _run(options, loaded)
     except CannotStart as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
-    finally:
-        logs.close()
+        fail(str(error))
 
 
 def _run(options: Options, loaded: Sequence[LoadedConfiguration]) -> None:
@@ -120,9 +115,16 @@ def _run(options: Options, loaded: Sequence[LoadedConfiguration]) -> None:
     for stale in ("keys.log", "control.sock", "workers.slots"):
         (options.run_folder / stale).unlink(missing_ok=True)
     metrics.discard(options.run_folder)
+    counters = metrics.Metrics(options.run_folder, "supervisor")
+    logging = loaded[0].configuration.gateway.logging
+    form = LogFormat.TEXT if sys.stderr.isatty() else logging.format
+    dropped = counters.counter(metrics.LOG_LINES_DROPPED)
+    logs = configure(logging.level.value, form.value, sys.stderr, on_drop=dropped.inc)
     try:
-        asyncio.run(Supervisor(options, loaded).run(lambda: click.echo(banner(options, loaded))))
+        asyncio.run(Supervisor(options, loaded, counters).run(lambda: click.echo(banner(options, loaded))))
     finally:
+        logs.close()
+        counters.close()
         reserved.close()
         os.close(lock)
 
@@ -139,7 +141,8 @@ def banner(options: Options, loaded: Sequence[LoadedConfiguration]) -> str:
     """What a person needs once the gateway is up: where it is, how to make a key, and a call that works when pasted."""
     host = "localhost" if is_loopback(options.host) else options.host
     url = f"http://{f'[{host}]' if ':' in host else host}:{options.port}"
-    open_to_all = options.auth is AuthMode.AUTO
+    mode = effective_auth(loaded[0].configuration.gateway.auth, options.host)
+    open_to_all = mode is AuthMode.AUTO
     key = "" if open_to_all else " -H 'authorization: Bearer kt_gk_…'"
     body = json.dumps({"model": _model_to_try(loaded), "messages": [{"role": "user", "content": "Hello"}]})
     names = ", ".join(one.configuration.pack.name for one in loaded)
@@ -147,10 +150,10 @@ def banner(options: Options, loaded: Sequence[LoadedConfiguration]) -> str:
         AuthMode.AUTO: "auto: this address is loopback, so requests without a key are served too",
         AuthMode.REQUIRED: "required: every request needs a gateway key",
         AuthMode.PASSTHROUGH: "passthrough: clients' own provider keys are forwarded",
-    }[options.auth]
+    }[mode]
     return "\n".join(
         (
-            f"Keeptrusts gateway {version('keeptrusts-gateway')} is ready at {url}",
+            f"Keeptrusts gateway {options.version} is ready at {url}",
             f"  configurations  {names}",
             f"  authentication  {auth}",
             f"  store           {_shown(options.store_url)}",
