@@ -149,7 +149,7 @@ def _await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
             return
         except OSError:
             time.sleep(0.02)
-    raise StartError(f"{log.stem} did not come up on port {port}\n{log_tail(log, lines=15)}")
+    raise StartError(f"{log.stem} did not come up on port {port}\n{log_tail(log, lines=3)}")
 
 
 def log_tail(log: Path, *, lines: int) -> str:
@@ -319,7 +319,7 @@ def gateway(
         with ThreadPoolExecutor(len(keyed)) as together:
             keys = dict(zip(keyed, together.map(lambda name: _create_key(command, name, environ), keyed), strict=True))
         for key in keys.values():
-            _await_key(port, key)
+            _await_key(port, key, folder / f"{name}.log")
         yield Gateway(server, keys)
 
 
@@ -338,7 +338,7 @@ def _create_key(command: str, configuration: str, environ: Mapping[str, str]) ->
     return str(json.loads(done.stdout)["key"])
 
 
-def _await_key(port: int, key: str) -> None:
+def _await_key(port: int, key: str, log: Path) -> None:
     """Workers hear of a new key within a second; wait until this one is good."""
     deadline = time.monotonic() + 10
     status = 0
@@ -352,4 +352,5 @@ def _await_key(port: int, key: str) -> None:
         if status == 200:
             return
         time.sleep(0.02)
-    raise StartError(f"a new key was not in force after ten seconds: GET /v1/models answered {status}")
+    problem = f"a new key was not in force after ten seconds: GET /v1/models answered {status}"
+    raise StartError(f"{problem}\n{log_tail(log, lines=3)}")
