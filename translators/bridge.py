@@ -16,7 +16,16 @@ from gateway.sse import FrameSplitter
 from gateway.types import ResponseHead, Usage
 from translators import paths, provider_errors, tool_names
 from translators.canonical import CallStart, ChatAnswer, ChatRequest, Event, Start, Stop
-from translators.dialect import NOTHING_CARRIED, AnswerView, Carried, RequestView, StreamTranslator, Tap, Translated
+from translators.dialect import (
+    EVENT_STREAM,
+    NOTHING_CARRIED,
+    AnswerView,
+    Carried,
+    RequestView,
+    StreamTranslator,
+    Tap,
+    Translated,
+)
 from translators.identity import Format
 from translators.notes import Notes
 from translators.providers import Asked, Provider
@@ -65,12 +74,16 @@ class Inbound(msgspec.Struct, frozen=True):
 
 
 class Outbound(msgspec.Struct, frozen=True):
-    """A dialect in which a provider is spoken to. `names` are the names of tools that the dialect allows."""
+    """A dialect in which a provider is spoken to.
+
+    `names` are the names of tools that the dialect allows; `stream_media` is the content type of its streams.
+    """
 
     encode: Callable[[ChatRequest, Asked, Notes], bytes]
     decode: Callable[[bytes], ChatAnswer]
     reader: Callable[[], StreamReader]
     names: ToolNames
+    stream_media: bytes = EVENT_STREAM
 
 
 class Bridge:
@@ -84,6 +97,7 @@ class Bridge:
         self._provider = provider
         self._now = now
         self.wire = inbound.format.wire
+        self.stream_media = outbound.stream_media
         self.view = inbound.format.view
         self.read = inbound.format.read
         self.usage = inbound.format.usage_of

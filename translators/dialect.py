@@ -45,6 +45,9 @@ class AnswerView(msgspec.Struct, frozen=True):
     truncated: bool = False
 
 
+EVENT_STREAM = b"text/event-stream"
+
+
 class Carried(msgspec.Struct, frozen=True):
     """What the answer's translation must know of the request.
 
@@ -114,6 +117,8 @@ class Translation(Protocol):
 
     identity: bool
     wire: Wire
+    stream_media: bytes
+    """The content type of the provider's streams, lower case, without parameters."""
 
     def view(self, body: bytes) -> RequestView:
         """Read a request body in the client's dialect. Raises InvalidJSON or InvalidRequest."""

@@ -19,7 +19,7 @@ import orjson
 from gateway.errors import InvalidRequest, UpstreamError, UpstreamInvalid, Wire
 from gateway.types import ResponseHead
 from translators import openai_embeddings, paths, provider_errors
-from translators.dialect import NOTHING_CARRIED, Carried, RequestView, StreamTranslator, Tap, Translated
+from translators.dialect import EVENT_STREAM, NOTHING_CARRIED, Carried, RequestView, StreamTranslator, Tap, Translated
 from translators.notes import Notes
 from translators.providers import Asked, Provider
 
@@ -54,6 +54,7 @@ class EmbeddingsBridge:
 
     identity = False
     wire = Wire.OPENAI
+    stream_media = EVENT_STREAM
 
     def __init__(self, embedder: Embedder, provider: Provider) -> None:
         self._embedder = embedder

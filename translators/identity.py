@@ -17,7 +17,16 @@ import orjson
 from gateway.errors import UpstreamError, Wire
 from gateway.types import ResponseHead, Usage
 from translators import paths, provider_errors
-from translators.dialect import NOTHING_CARRIED, AnswerView, Carried, RequestView, StreamTranslator, Tap, Translated
+from translators.dialect import (
+    EVENT_STREAM,
+    NOTHING_CARRIED,
+    AnswerView,
+    Carried,
+    RequestView,
+    StreamTranslator,
+    Tap,
+    Translated,
+)
 
 _MODEL_KEY = b'"model"'
 _MODEL_VALUE = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")')
@@ -47,6 +56,7 @@ class Identity:
     """The Translation of one format to itself."""
 
     identity = True
+    stream_media = EVENT_STREAM
 
     def __init__(self, format: Format, provider: str, refuses: frozenset[str] = frozenset()) -> None:
         self._format = format

@@ -17,6 +17,8 @@ from translators import (
     anthropic_messages,
     anthropic_requests_in,
     anthropic_requests_out,
+    bedrock_answers_in,
+    bedrock_requests_out,
     cohere_answers_in,
     cohere_requests_out,
     embedders,
@@ -86,6 +88,13 @@ OUTBOUND: Final[Mapping[str, Outbound]] = {
         anthropic_answers_in.decode,
         anthropic_answers_in.Reader,
         anthropic_requests_out.NAMES,
+    ),
+    "bedrock_converse": Outbound(
+        bedrock_requests_out.encode,
+        bedrock_answers_in.decode,
+        bedrock_answers_in.Reader,
+        bedrock_requests_out.NAMES,
+        stream_media=b"application/vnd.amazon.eventstream",
     ),
     "cohere_chat": Outbound(
         cohere_requests_out.encode, cohere_answers_in.decode, cohere_answers_in.Reader, cohere_requests_out.NAMES

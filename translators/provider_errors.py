@@ -50,6 +50,8 @@ def read(head: ResponseHead, body: bytes, provider: str, *, passthrough: bool = 
             f"{provider} refused the gateway's credentials ({head.status}); the operator must mend them."
         )
     fields = _fields(body)
+    if "code" not in fields and (kind := head.get(b"x-amzn-errortype")) is not None:
+        fields["code"] = kind.partition(b":")[0].decode("latin-1")
     message = fields.get("message") or _quote(body) or f"{provider} answered {head.status} without a message."
     status = _status(head.status, message)
     return UpstreamStatus(
@@ -80,6 +82,9 @@ def _kept(head: ResponseHead, body: bytes) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(kept)
 
 
+_MESSAGES = ("message", "Message", "detail")
+
+
 def _fields(body: bytes) -> dict[str, str]:
     try:
         tree = orjson.loads(body)
@@ -92,7 +97,7 @@ def _fields(body: bytes) -> dict[str, str]:
     error = tree.get("error")
     fields = error if isinstance(error, dict) else {**tree, "message": error or tree.get("message")}
     found = {
-        "message": _text(fields.get("message")) or _text(tree.get("message")) or _text(tree.get("detail")),
+        "message": next((text for key in _MESSAGES if (text := _text(fields.get(key)) or _text(tree.get(key)))), None),
         "type": _text(fields.get("type")),
         "code": _code(fields),
         "param": _text(fields.get("param")),

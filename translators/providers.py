@@ -94,6 +94,9 @@ _IMAGES: Final = {Operation.IMAGES: Endpoint("openai_images", "/images/generatio
 _USUAL: Final = {**_CHAT, **_EMBEDDINGS, **_COMPLETIONS}
 _OPENAI: Final = {**_USUAL, **_RESPONSES, **_MODERATIONS, **_IMAGES}
 _MESSAGES: Final = {Operation.MESSAGES: Endpoint("anthropic_messages", "/messages")}
+_BEDROCK: Final = {
+    Operation.CHAT: Endpoint("bedrock_converse", "/model/{model}/converse", "/model/{model}/converse-stream")
+}
 _COHERE: Final = {
     Operation.CHAT: Endpoint("cohere_chat", "/chat"),
     Operation.EMBEDDINGS: Endpoint("cohere_embed", "/embed"),
@@ -124,6 +127,9 @@ _ROWS: Final = (
         auth=Auth.X_API_KEY,
         headers=((b"anthropic-version", b"2023-06-01"),),
     ),
+    # With a Bedrock API key: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html. The base URL is the
+    # region's, https://bedrock-runtime.<region>.amazonaws.com.
+    Provider("bedrock", _BEDROCK, layout=Layout.PLAIN),
     Provider("cerebras", {**_CHAT, **_COMPLETIONS}, "https://api.cerebras.ai/v1"),
     Provider("cohere", _COHERE, "https://api.cohere.com/v2"),
     Provider("deepseek", _CHAT, "https://api.deepseek.com/v1", takes=frozenset({"reasoning_content"})),
