@@ -90,7 +90,6 @@ _DROPPED: Final = re.compile(rb"\n(?:%b)[ \t]*:[^\n]*(?=\n)" % _FIELDS, re.IGNOR
 _DROPPED_WITH_LIMITS: Final = re.compile(rb"\n(?:%b|x-ratelimit-[a-z-]+)[ \t]*:[^\n]*(?=\n)" % _FIELDS, re.IGNORECASE)
 _STREAM_OWN: Final = re.compile(rb"\n(?:cache-control|x-accel-buffering)[ \t]*:[^\n]*(?=\n)", re.IGNORECASE)
 _REQUEST_ID: Final = re.compile(rb"\nx-request-id(?=[ \t]*:)", re.IGNORECASE)
-_EVENT_STREAM: Final = b"text/event-stream"
 _STREAM_FIELDS: Final = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 
 
@@ -424,8 +423,8 @@ class Exchange:
     def _request_head(self, target: Target) -> bytes:
         request, lane = self.request, self.lane
         path = lane.stream_path if self.view.stream else lane.path
-        if request.query and lane.forwards_query:
-            path = b"%b%b%b" % (path, b"&" if b"?" in path else b"?", request.query)
+        if request.query and (query := lane.query(request.query)):
+            path = b"%b%b%b" % (path, b"&" if b"?" in path else b"?", query)
         lines = request.lines
         if target.own_fields:
             lines = [line for line in lines if line.partition(b":")[0].lower() not in target.own_fields]
@@ -593,7 +592,7 @@ class Exchange:
             if reviewed or not translation.identity:
                 raise UpstreamInvalid("The provider compressed its answer, though it was asked not to.")
             return Passage(framing, None)
-        if not (self.view.stream and head.media.startswith(_EVENT_STREAM)):
+        if not (self.view.stream and head.media.startswith(translation.stream_media)):
             if reviewed or not translation.identity:
                 return Collection(framing, MAX_COLLECTED)
             return Passage(framing, translation.read)

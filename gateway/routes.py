@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from gateway.config.schema import CircuitBreaker, Fallback, FallbackTrigger, RoutingStrategy
@@ -75,10 +75,10 @@ class Lane:
     """One target for one operation: all that a request to it needs, made ready when the configuration is compiled.
 
     `fields` and `credential` are rendered header lines: host and the operator's own, and the provider's key.
-    `forwards_query`: the client's query string means something to this provider.
+    `query` gives, of a client's query string, what means something to this provider.
     """
 
-    __slots__ = ("credential", "fields", "forwards_query", "path", "stream_path", "translation")
+    __slots__ = ("credential", "fields", "path", "query", "stream_path", "translation")
 
     def __init__(
         self,
@@ -88,14 +88,14 @@ class Lane:
         stream_path: bytes,
         fields: bytes,
         credential: bytes,
-        forwards_query: bool,
+        query: Callable[[bytes], bytes],
     ) -> None:
         self.translation = translation
         self.path = path
         self.stream_path = stream_path
         self.fields = fields
         self.credential = credential
-        self.forwards_query = forwards_query
+        self.query = query
 
 
 class Target:

@@ -25,7 +25,7 @@ from gateway.secrets import Secret, read_secret
 from gateway.types import Destination, FailMode, GatewayKey, Operation, Origin
 from policy.compile import compile_chain
 from translators.plan import bind
-from translators.providers import PROVIDERS, Provider, Upstream, upstream_of
+from translators.providers import PROVIDERS, Layout, Provider, Upstream, upstream_of
 
 if TYPE_CHECKING:
     from policy.base import Pipeline
@@ -226,9 +226,28 @@ def _lanes(provider: Provider, upstream: Upstream, secret: Secret) -> dict[Opera
             stream_path=upstream.path(operation, stream=True).encode(),
             fields=fields,
             credential=credential,
-            forwards_query=translation.identity and upstream.azure_api_version is None,
+            query=_query_for(upstream) if translation.identity else _no_query,
         )
     return lanes
+
+
+def _query_for(upstream: Upstream) -> Callable[[bytes], bytes]:
+    """What of a client's query string goes to a provider of the client's own format.
+
+    An Azure SDK always names an API version. It means nothing to a provider that is not Azure, and a target that has
+    its own says so in its path.
+    """
+    if upstream.azure_api_version is not None:
+        return _no_query
+    return bytes if upstream.provider.layout is Layout.AZURE else _without_api_version
+
+
+def _no_query(query: bytes) -> bytes:
+    return b""
+
+
+def _without_api_version(query: bytes) -> bytes:
+    return b"&".join([part for part in query.split(b"&") if not part.startswith(b"api-version=")])
 
 
 def _host(origin: Origin) -> bytes:
