@@ -149,7 +149,7 @@ def _await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
             return
         except OSError:
             time.sleep(0.02)
-    raise StartError(f"{log.stem} did not come up on port {port}\n{log_tail(log, lines=3)}")
+    raise StartError(f"{log.stem} did not come up on port {port}\n{log_tail(log, lines=15)}")
 
 
 def log_tail(log: Path, *, lines: int) -> str:
