@@ -24,6 +24,8 @@ from translators import (
     embedders,
     gemini_answers_in,
     gemini_requests_out,
+    ollama_answers_in,
+    ollama_requests_out,
     openai_answers_in,
     openai_answers_out,
     openai_chat,
@@ -101,6 +103,13 @@ OUTBOUND: Final[Mapping[str, Outbound]] = {
     ),
     "gemini_generate": Outbound(
         gemini_requests_out.encode, gemini_answers_in.decode, gemini_answers_in.Reader, gemini_requests_out.NAMES
+    ),
+    "ollama_chat": Outbound(
+        ollama_requests_out.encode,
+        ollama_answers_in.decode,
+        ollama_answers_in.Reader,
+        ollama_requests_out.NAMES,
+        stream_media=b"application/x-ndjson",
     ),
     "openai_chat": Outbound(
         openai_requests_out.encode, openai_answers_in.decode, openai_answers_in.Reader, openai_requests_out.NAMES

@@ -107,6 +107,7 @@ _GEMINI: Final = {
     ),
     Operation.EMBEDDINGS: Endpoint("gemini_embed", "/models/{model}:batchEmbedContents"),
 }
+_OLLAMA: Final = {Operation.CHAT: Endpoint("ollama_chat", "/api/chat")}
 _LIMIT: Final = "max_completion_tokens"
 
 # Base URLs and operations as each provider's own documentation gives them.
@@ -149,6 +150,7 @@ _ROWS: Final = (
     Provider("mock", {**_USUAL, **_RESPONSES, **_MODERATIONS}, auth=Auth.NONE, local=True),
     Provider("nvidia", _USUAL, "https://integrate.api.nvidia.com/v1"),
     Provider("ollama", _USUAL, "http://localhost:11434/v1"),
+    Provider("ollama-native", _OLLAMA, "http://localhost:11434", layout=Layout.PLAIN),
     Provider(
         "openrouter",
         {**_USUAL, **_RESPONSES},
