@@ -132,7 +132,11 @@ _ROWS: Final = (
     # region's, https://bedrock-runtime.<region>.amazonaws.com.
     Provider("bedrock", _BEDROCK, layout=Layout.PLAIN),
     Provider("cerebras", {**_CHAT, **_COMPLETIONS}, "https://api.cerebras.ai/v1"),
+    # https://api.cloudflare.com/client/v4/accounts/<account>/ai/v1
+    Provider("cloudflare", {**_CHAT, **_EMBEDDINGS}),
     Provider("cohere", _COHERE, "https://api.cohere.com/v2"),
+    # https://<workspace>/serving-endpoints
+    Provider("databricks", {**_CHAT, **_EMBEDDINGS, **_COMPLETIONS}, layout=Layout.PLAIN),
     Provider("deepseek", _CHAT, "https://api.deepseek.com/v1", takes=frozenset({"reasoning_content"})),
     Provider(
         "fireworks",
@@ -159,6 +163,14 @@ _ROWS: Final = (
     ),
     Provider("perplexity", _CHAT, "https://api.perplexity.ai", layout=Layout.PLAIN),
     Provider("together", {**_USUAL, **_IMAGES}, "https://api.together.xyz/v1", takes=frozenset({"top_k"})),
+    # With an API key; for a project of your own, .../v1/projects/<project>/locations/<location>/publishers/google.
+    Provider(
+        "vertex",
+        {Operation.CHAT: _GEMINI[Operation.CHAT]},
+        "https://aiplatform.googleapis.com/v1/publishers/google",
+        auth=Auth.X_GOOG_API_KEY,
+        layout=Layout.PLAIN,
+    ),
     Provider("vllm", {**_USUAL, **_RESPONSES}, "http://localhost:8000/v1", takes=frozenset({"top_k"})),
     Provider("xai", {**_CHAT, **_RESPONSES, **_IMAGES}, "https://api.x.ai/v1"),
 )
