@@ -59,7 +59,7 @@ _SINGLE: Final = frozenset(
     )
 )
 _REQUEST_ID: Final = re.compile(rb"[!-~]{1,128}")
-_URL: Final = re.compile(rb"https?://([^/?#@]+)([^#]*)", re.IGNORECASE)
+_URL: Final = re.compile(rb"https?://([^/?#@]+)((?:[/?][^#]*)?)", re.IGNORECASE)
 _PLAIN_CONNECTION: Final = frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close"))
 
 
@@ -164,8 +164,12 @@ def parse_head(data: bytes, limits: HeadLimits) -> RequestHead:
     except httptools.HttpParserError as error:
         raise MalformedHTTP(f"Malformed HTTP request: {error}. Send one well-formed HTTP/1.1 request.") from None
     line_end = data.find(b"\r\n")
-    version = data[line_end - 8 : line_end]
-    if data.count(b" ", 0, line_end) != 2 or (version != b"HTTP/1.1" and version != b"HTTP/1.0"):
+    version = data[line_end - 9 : line_end]
+    if (
+        data.count(b" ", 0, line_end) != 2
+        or (version != b" HTTP/1.1" and version != b" HTTP/1.0")
+        or data.startswith(b"\n")  # llhttp skips it
+    ):
         raise MalformedHTTP("Malformed request line: it is `METHOD target HTTP/1.1`, with one space between two parts.")
     if len(collector.target) > limits.target_bytes:
         raise TargetTooLong(f"The request target is longer than {limits.target_bytes} bytes.")
@@ -174,7 +178,7 @@ def parse_head(data: bytes, limits: HeadLimits) -> RequestHead:
     if b" \r\n" in data or b"\t\r\n" in data:
         # llhttp leaves white space after a value, which is no part of it (RFC 9112, section 5).
         collector.fields = [(name, value.rstrip(b" \t")) for name, value in collector.fields]
-    return _judge(parser.get_method(), version == b"HTTP/1.0", upgrade, collector)
+    return _judge(parser.get_method(), version == b" HTTP/1.0", upgrade, collector)
 
 
 def _judge(method: bytes, http10: bool, upgrade: bool, collector: _Collector) -> RequestHead:
