@@ -217,7 +217,8 @@ class ResponseHead(msgspec.Struct):
 
     `raw` holds its fields as they came, each with its line end; `media` and `coding` are the content type and the
     content encoding in lower case. `chunked` says that the data which follows still carries its chunk framing;
-    `content_length` is None for a chunked or close-delimited body.
+    `content_length` is None for a chunked or close-delimited body. `passed` and `passed_limited` are what
+    `response_fields.passed_on` makes of `raw`, where that is known already.
     """
 
     status: int
@@ -227,6 +228,8 @@ class ResponseHead(msgspec.Struct):
     chunked: bool = False
     content_length: int | None = None
     coding: bytes = b""
+    passed: bytes | None = None
+    passed_limited: bytes | None = None
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:

@@ -22,6 +22,7 @@ from gateway.http1 import MORE, ChunkWalker, FramingError
 from gateway.types import Origin, ResponseHead
 from gateway.upstream.egress import Forwarding
 from gateway.upstream.head import Body, parse_head
+from gateway.upstream.template import Learner, Template
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of one response head."""
@@ -113,12 +114,14 @@ class UpstreamConnection(asyncio.Protocol):
         "_forwarding",
         "_interim",
         "_keep_alive",
+        "_learner",
         "_listener",
         "_origin",
         "_owner",
         "_paused_reading",
         "_remaining",
         "_state",
+        "_template",
         "_to_head",
         "_transport",
         "generation",
@@ -143,6 +146,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep_alive = False
         self._remaining = 0
         self._paused_reading = False
+        self._learner = Learner()
+        self._template: Template | None = None
         self.generation = generation
         self.idle_since = 0.0
         self.served = 0
@@ -284,16 +289,27 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _take_head(self, data: bytes) -> None:
         """Collect a head, skip interim ones (RFC 9110, section 15.2), and begin the body."""
+        template = self._template
         if self._buffer:
             data = self._buffer + data
+        elif template is not None and not self._to_head:
+            known = template.read(data)
+            if known is not None and known[1] <= MAX_HEAD:
+                self._keep_alive = True
+                head, end = known
+                self._begin(head, template.body, data[end:])
+                return
+        self._parse_head(data)
+
+    def _parse_head(self, data: bytes) -> None:
         try:
             while True:
                 end = data.find(b"\r\n\r\n", 0, MAX_HEAD) + 4
                 if end < 4:
                     self._hold_head(data)
                     return
-                head, body, keep_alive = parse_head(data[:end], to_head=self._to_head)
-                data = data[end:]
+                text, data = data[:end], data[end:]
+                head, body, keep_alive = parse_head(text, to_head=self._to_head)
                 if head.status >= 200:
                     break
                 self._skip_interim(head)
@@ -302,10 +318,16 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._buffer = b""
         self._keep_alive = keep_alive
+        if not self._to_head:
+            self._template = self._learner.learn(text, head, body, keep_alive) or self._template
+        self._begin(head, body, data)
+
+    def _begin(self, head: ResponseHead, body: Body, data: bytes) -> None:
+        """A head is read, and this came with it."""
         if (
             body is _SIZED_BODY
             and head.content_length == len(data)
-            and keep_alive
+            and self._keep_alive
             and not self._paused_reading
             and not self._transport.get_write_buffer_size()
             and not self._transport.is_closing()
