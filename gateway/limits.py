@@ -59,10 +59,10 @@ class Limits:
         for a key without limits. Raises RateLimited, and then nothing is charged. 0.75 µs with one worker, 0.4
         more for each other one.
         """
-        if key.requests_per_minute is None and key.tokens_per_minute is None and key.max_concurrency is None:
-            return None
         row = self._rows.get(key.slot)
         if row is None or row.key is not key:
+            if key.requests_per_minute is None and key.tokens_per_minute is None and key.max_concurrency is None:
+                return None
             row = self._adopt(key)
         second = int(now)
         if second != row.second:
@@ -188,10 +188,18 @@ class Hold:
     def lines(self) -> bytes:
         """OpenAI's `x-ratelimit-*` fields as they stood when the request was admitted, this request included, each with
         its line end. 0.9 µs."""
+        row = self._row
         reset = self._second + WINDOW - self._now
+        if row.lines is not None and self.estimate:
+            # The ordinary key has both limits; what does not change is in the row's format: 0.9 µs instead of 1.6.
+            requests, tokens = row.rpm - self._requests - 1.0, row.tpm - self._tokens - self.estimate
+            shown = b"%.3f" % reset
+            return row.lines % (
+                int(requests) if requests > 0.0 else 0, shown, int(tokens) if tokens > 0.0 else 0, shown
+            )  # fmt: skip
         # Only a request that takes no tokens may find that the last ones were taken earlier.
-        token_reset = reset if self.estimate else self._row.token_wait(self._tokens, self._now)
-        return _lines(self._row, self._requests + 1, reset, self._tokens + self.estimate, token_reset)
+        token_reset = reset if self.estimate else row.token_wait(self._tokens, self._now)
+        return _lines(row, self._requests + 1, reset, self._tokens + self.estimate, token_reset)
 
     @property
     def headers(self) -> Headers:

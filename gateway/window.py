@@ -36,6 +36,13 @@ RING_MASK = _RING - 1
 _SLACK = _RING - WINDOW  # seconds that clocks may differ before the ring has overwritten what is asked for
 
 
+_LINES = (
+    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %%d\r\nx-ratelimit-reset-requests: %%bs\r\n"
+    b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %%d\r\nx-ratelimit-reset-tokens: %%bs\r\n"
+)
+"""What `limits.Hold.lines` fills in, of a key that has both limits."""
+
+
 def blank() -> memoryview[float]:
     """A record of this process' own."""
     return memoryview(array.array("d", bytes(RECORD * 8)))
@@ -52,7 +59,8 @@ class Row:
     """This worker's record of one key, mirrored in plain attributes, and the other workers' records of it."""
 
     __slots__ = (
-        "cells", "key", "max_running", "owner", "peers", "requests", "rpm", "running", "second", "tokens", "tpm"
+        "cells", "key", "lines", "max_running", "owner", "peers",
+        "requests", "rpm", "running", "second", "tokens", "tpm",
     )  # fmt: skip
 
     def __init__(self, key: GatewayKey, run: float, cells: memoryview[float], peers: tuple[Column, ...]) -> None:
@@ -85,6 +93,7 @@ class Row:
         self.rpm = inf if key.requests_per_minute is None else float(key.requests_per_minute)
         self.tpm = inf if key.tokens_per_minute is None else float(key.tokens_per_minute)
         self.max_running = inf if key.max_concurrency is None else float(key.max_concurrency)
+        self.lines = None if inf in (self.rpm, self.tpm) else _LINES % (int(self.rpm), int(self.tpm))
 
     def advance(self, second: int) -> int:
         """Set the marks of the seconds that have begun, and give the second to count in.
@@ -131,7 +140,12 @@ class Row:
 
     def give_back_tokens(self, second: int, tokens: float) -> None:
         """Take back tokens that were charged to `second`, as if they had never been."""
-        self.tokens = self.cells[_TOKENS] = self._without(TOKEN_MARKS, self.tokens, second, tokens)
+        cells, total = self.cells, self.tokens
+        # Nearly every request ends in the second in which it began: `_without` by hand, for 0.1 µs less.
+        if second == self.second and total - cells[TOKEN_MARKS + (second & RING_MASK)] > tokens:
+            self.tokens = cells[_TOKENS] = total - tokens
+        else:
+            self.tokens = cells[_TOKENS] = self._without(TOKEN_MARKS, total, second, tokens)
 
     def _without(self, marks: int, total: float, second: int, amount: float) -> float:
         """The total less `amount` in `second`. Nothing changes once that second has left the window."""
