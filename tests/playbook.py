@@ -30,11 +30,12 @@ from gateway import metrics
 from gateway.application import GatewayApplication
 from gateway.config.load import load_text
 from gateway.config.schema import AuthMode
-from gateway.downstream.head import HeadLimits, parse_head
-from gateway.downstream.http import DownstreamConnection, Handler
+from gateway.downstream.head import HeadLimits, RequestHead, parse_head
+from gateway.downstream.http import DownstreamConnection, DownstreamLimits, Handler, Server
 from gateway.errors import GatewayError, Wire, envelope
 from gateway.exchange import Exchange, State
 from gateway.limits import Limits
+from gateway.ports import Client as ClientPort
 from gateway.ports import Pool as PoolPort
 from gateway.ports import Waiter
 from gateway.routes import Target
@@ -432,6 +433,13 @@ class Play:
             control=Destination("control", Origin("control", 0, tls=False)),
             status=lambda: {"ready": True},
         )
+        open_ = self.application.open
+
+        def recording(head: RequestHead, client: ClientPort) -> Handler | None:
+            self.opened.append(open_(head, client))
+            return self.opened[-1]
+
+        self.application.open = recording  # type: ignore[method-assign]
 
     def _take_record(self, record: bytes) -> None:
         if self.audit_error is not None:
@@ -455,9 +463,7 @@ class Play:
         credential = [f"Authorization: Bearer {key.decode()}"] if key is not None else []
         lines = [f"{method} {path} HTTP/{version}", "Host: localhost:41002", *credential, *headers, "", ""]
         head = parse_head("\r\n".join(lines).encode("latin-1"), HeadLimits())
-        handler = self.application.open(head, cast(DownstreamConnection, self.client))
-        self.opened.append(handler)
-        return handler
+        return self.application.open(head, self.client)
 
     def ask(self, body: Mapping[str, Any] | bytes, path: str = "/v1/chat/completions", **options: Any) -> Exchange:
         """A whole request comes; it must become an exchange."""
@@ -465,6 +471,13 @@ class Play:
         assert isinstance(exchange, Exchange), f"answered at once: {self.client}"
         exchange.on_body(body if isinstance(body, bytes) else orjson.dumps(body))
         return exchange
+
+    def connect(self) -> tuple[DownstreamConnection, Transport]:
+        """A real connection of a client, without a socket: what it is given are bytes of HTTP."""
+        connection = Server(self.application, DownstreamLimits(), self.clock, self.wall)()
+        transport = Transport()
+        connection.connection_made(transport)
+        return connection, transport
 
     def provider(self, index: int = -1) -> Provider:
         """The provider of the latest attempt."""

@@ -488,7 +488,7 @@ def test_done_waits_for_the_verdict(playbook: Callable[..., Play]) -> None:
     assert play.client.body == delta("all ") + delta("good")
     play.provider().says(chunk(DONE))
     assert play.client.body == delta("all ") + delta("good") + DONE
-    assert exchange.state is State.RELAYING
+    assert " relaying, " in repr(exchange)
     play.provider().says(LAST_CHUNK)
     assert play.client.transcript[-1] == "5 framed bytes, end"
     assert exchange.state is State.ENDED
@@ -579,7 +579,7 @@ def test_a_review_may_take_longer_than_the_provider_may_be_silent(playbook: Call
     play.advance(301)
     play.work()
     play.advance(1)
-    assert exchange.state is State.RELAYING
+    assert " relaying, " in repr(exchange)
     play.provider().says(LAST_CHUNK)
     assert exchange.state is State.ENDED
     assert play.finish()["outcome"] == "completed"
@@ -803,7 +803,7 @@ def test_the_whole_state_of_a_failed_attempt_is_forgotten(playbook: Callable[...
     exchange = play.ask(STREAM)
     play.provider().says(respond(error_body(), 500))
     play.provider().says(SSE_HEAD, chunk(delta("Hi")), chunk(DONE))
-    assert exchange.state is State.RELAYING
+    assert " relaying, " in repr(exchange)
     play.provider().says(LAST_CHUNK)
     assert play.client.body == delta("Hi") + DONE
 
@@ -851,12 +851,12 @@ def test_a_failing_target_is_left_alone_and_tried_again(play: Play) -> None:
     for _ in range(5):
         play.ask(CHAT)
         play.provider().says(respond(error_body(), 500))
-    assert breaker.state is BreakerState.OPEN
+    assert repr(breaker) == "<Breaker open, 5 failures in a row>"
     play.ask(CHAT)
     assert play.client.transcript == ["refused: 503 upstream_unavailable"]
     play.advance(31)
     play.ask(CHAT)
-    assert breaker.state is BreakerState.TRYING
+    assert repr(breaker) == "<Breaker trying, 5 failures in a row>"
     play.provider().says(respond(answer()))
     assert breaker.state is BreakerState.CLOSED
 
