@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway.errors import GatewayError, InvalidRequest, UpstreamError
+from gateway.errors import GatewayError, InvalidRequest, UpstreamError, UpstreamInvalid
 from gateway.sse import FrameSplitter
 from gateway.types import ResponseHead, Usage
 from translators import paths, provider_errors, tool_names
@@ -112,18 +112,18 @@ class Bridge:
         try:
             request, names = self._outbound.names.shorten(self._inbound.decode(body, notes))
             encoded = self._outbound.encode(request, Asked(model, self._provider), notes)
-        except GatewayError:
-            raise
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            # A field of a type that no SDK would send, somewhere deep: the dialects check where it is worth a message.
+        except _ODD as error:
             raise InvalidRequest(f"The request has a field of the wrong type: {error}") from error
         echo = self._inbound.echo(body) if self._inbound.echo is not None else {}
         return Translated(encoded, notes.all(), carried=Carried(names, len(body) // _BYTES_PER_TOKEN + 1, echo))
 
     def answer(self, body: bytes, model: str, carried: Carried = NOTHING_CARRIED) -> bytes:
         """A complete answer in the client's dialect. Raises UpstreamInvalid."""
-        answer = tool_names.restore(self._outbound.decode(body), carried.names)
-        return self._inbound.encode(answer, model, int(self._now()), carried)
+        try:
+            answer = tool_names.restore(self._outbound.decode(body), carried.names)
+            return self._inbound.encode(answer, model, int(self._now()), carried)
+        except _ODD as error:
+            raise UpstreamInvalid(f"The provider's answer has a field of the wrong type: {error}") from error
 
     def error(self, head: ResponseHead, body: bytes, *, passthrough: bool = False) -> UpstreamError:
         """The provider's error answer as the gateway's error."""
@@ -138,6 +138,9 @@ class Bridge:
         """Never called: a bridge translates its streams."""
         raise TypeError("a bridge translates its streams; use stream()")
 
+
+_ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What a field of a type that nobody would send comes to, deep inside; dialects look where it is worth a word."""
 
 _BYTES_PER_TOKEN = 4
 """The usual rough count; only for formats that want a number before there is one."""
@@ -185,14 +188,19 @@ class BridgedStream:
                     event = msgspec.structs.replace(event, name=self._names[event.name])
                 frames.append(self._writer.write(event))
         except GatewayError as failure:
-            if not any(frames):
-                raise
-            self._failure = failure
+            self._fail(failure, frames)
+        except _ODD as error:
+            self._fail(UpstreamInvalid(f"The provider's stream has a field of the wrong type: {error}"), frames)
         out = b"".join(frames)
         if out:
             for frame in self._splitter.feed(out):
                 self._tap.feed(frame)
         return out
+
+    def _fail(self, failure: GatewayError, frames: list[bytes]) -> None:
+        if not any(frames):
+            raise failure
+        self._failure = failure
 
     def answer(self) -> AnswerView:
         """The answer as far as it has come."""

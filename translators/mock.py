@@ -52,7 +52,10 @@ def respond(operation: Operation, body: bytes) -> MockAnswer:
     answer = _ANSWERS.get(operation)
     if answer is None:
         raise InvalidRequest(f"The mock provider does not offer {operation.value}.")
-    return answer(request)
+    try:
+        return answer(request)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
+        raise InvalidRequest(f"The request has a field of the wrong type: {error}") from error
 
 
 def _json(value: dict[str, Any]) -> MockAnswer:

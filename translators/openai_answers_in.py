@@ -203,7 +203,7 @@ class Reader:
 
     def __init__(self) -> None:
         self._splitter = FrameSplitter()
-        self._calls: list[str | None] = []
+        self._calls: dict[int | str, int] = {}
         self._usage: Usage | None = None
         self._finish: str | None = None
         self._native: str | None = None
@@ -284,17 +284,15 @@ class Reader:
     def _call(self, call: _Call) -> Iterator[Event]:
         """A call begins where its index is new; without an index (some servers), where its id is."""
         function = call.function or _Function()
-        number = call.index
+        key: int | str | None = call.index
+        if key is None:
+            key = call.id or next(reversed(self._calls), "")
+        number = self._calls.get(key)
         if number is None:
-            known = call.id in self._calls if call.id else bool(self._calls)
-            number = self._calls.index(call.id) if known and call.id else len(self._calls) - known
-        if number >= len(self._calls):
-            self._calls += [None] * (number + 1 - len(self._calls))
-        if self._calls[number] is None:
-            self._calls[number] = call.id or f"call_{number}"
+            number = self._calls[key] = len(self._calls)
             google = (call.extra_content or {}).get("google") or {}
-            name = function.name or ""
-            yield CallStart(number, call.id or f"call_{number}", name, google.get("thought_signature"))
+            call_id = call.id or f"call_{number}"
+            yield CallStart(number, call_id, function.name or "", google.get("thought_signature"))
         if function.arguments:
             yield CallDelta(number, function.arguments)
 
