@@ -91,29 +91,33 @@ class GatewayApplication:
         if isinstance(error, InvalidAPIKey):
             self._rejections[error.reason].inc()
         self._services.count_refusal(error)
-        own_id = head.own.get(b"x-request-id") if head is not None else None
-        request_id = own_id or self._services.next_id().encode()
+        request_id = self._shown_id(head)
         fields = b"x-request-id: %b\r\n" % request_id
         client.refuse(error, request_id.decode("latin-1"), wire, fields)
+
+    def _shown_id(self, head: RequestHead | None) -> bytes:
+        """The client's own request id, where it sent a sound one."""
+        own = head.own.get(b"x-request-id") if head is not None else None
+        return own or self._services.next_id().encode()
 
     def _serve(self, endpoint: Endpoint, head: RequestHead, client: Client) -> Handler | None:
         if endpoint.place is Place.CONTROL:
             if head.path != b"/metrics":
                 # What only this machine's own users may see; for all others there is nothing here.
                 require_local(head, client.peer)
-            return ControlRelay(self._services.pool, self._control, head, client)
+            return ControlRelay(self._services.pool, self._control, head, client, self._shown_id(head))
         if endpoint.place is Place.HEALTH:
-            self._reply(client, 200, {"status": "ok"})
+            self._reply(head, client, 200, {"status": "ok"})
         elif endpoint.place is Place.READY:
             status = self._status()
-            self._reply(client, 200 if status["ready"] else 503, status)
+            self._reply(head, client, 200 if status["ready"] else 503, status)
         else:
             binding = self._authenticate(head)
-            self._reply(client, 200, _models(binding, endpoint.model))
+            self._reply(head, client, 200, _models(binding, endpoint.model))
         return None
 
-    def _reply(self, client: Client, status: int, body: dict[str, Any]) -> None:
-        fields = b"x-request-id: %b\r\n%b" % (self._services.next_id().encode(), _JSON)
+    def _reply(self, head: RequestHead, client: Client, status: int, body: dict[str, Any]) -> None:
+        fields = b"x-request-id: %b\r\n%b" % (self._shown_id(head), _JSON)
         client.reply(status, fields, orjson.dumps(body))
 
 

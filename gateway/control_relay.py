@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 
 _KEPT: Final = (b"host", b"authorization", b"cookie", b"origin", b"referer")
 """Fields that the data plane keeps to itself and that the control process must see."""
-_FRAMING: Final = HOP_BY_HOP | {b"content-length"}
+_OURS: Final = HOP_BY_HOP | {b"content-length", b"x-request-id"}
 
 
 class ControlRelay:
     """One request on its way to the control process."""
 
-    def __init__(self, pool: Pool, destination: Destination, request: RequestHead, client: Client) -> None:
+    def __init__(
+        self, pool: Pool, destination: Destination, request: RequestHead, client: Client, request_id: bytes
+    ) -> None:
+        """`request_id` is shown to both sides."""
+        self._request_id = request_id
         self._pool = pool
         self._destination = destination
         self._request = request
@@ -45,7 +49,11 @@ class ControlRelay:
 
     def on_body_failed(self, error: GatewayError) -> None:
         """The rest of the request did not come."""
-        self._client.refuse(error)
+        self._refuse(error)
+
+    def _refuse(self, error: GatewayError) -> None:
+        shown = self._request_id.decode("latin-1")
+        self._client.refuse(error, shown, fields=b"x-request-id: %b\r\n" % self._request_id)
 
     def on_connection(self, connection: Connection) -> None:
         """The pool has a connection."""
@@ -54,11 +62,12 @@ class ControlRelay:
         request = self._request
         path = request.path + (b"?" + request.query if request.query else b"")
         kept = header_lines((name, request.own[name]) for name in _KEPT if name in request.own)
-        head = b"%b %b HTTP/1.1\r\n%b%bx-forwarded-for: %b\r\ncontent-length: %d\r\n\r\n" % (
+        head = b"%b %b HTTP/1.1\r\n%b%bx-request-id: %b\r\nx-forwarded-for: %b\r\ncontent-length: %d\r\n\r\n" % (
             request.method,
             path,
             kept,
             b"".join(request.lines),
+            self._request_id,
             self._client.peer.encode(),
             len(self._body),
         )
@@ -67,13 +76,14 @@ class ControlRelay:
     def on_connect_failed(self, error: GatewayError) -> None:
         """The control process is away."""
         self._ticket = None
-        self._client.refuse(Overloaded("The control process is not available; try again in a moment."))
+        self._refuse(Overloaded("The control process is not available; try again in a moment."))
 
     def on_response_head(self, head: ResponseHead, data: bytes, end: bool) -> None:
         """The control process answers."""
         self._begun = True
         self._chunked = head.chunked
-        fields = header_lines(field for field in head.headers if field[0] not in _FRAMING)
+        fields = header_lines(field for field in head.headers if field[0] not in _OURS)
+        fields += b"x-request-id: %b\r\n" % self._request_id
         payload = self._payload(data)
         length = len(payload) if end and head.content_length is None else head.content_length
         self._client.begin(head.status, fields, length=length, data=payload, end=end, raw=False)
