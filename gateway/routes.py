@@ -32,6 +32,10 @@ class BreakerState(enum.Enum):
     TRYING = "trying"
 
 
+CLOSED: Final = BreakerState.CLOSED
+"""For the hot path: a look-up on an enum's class costs 0.04 µs, a module's name 0.01."""
+
+
 class Breaker:
     """Leaves a failing target alone for a while, then lets one request try it."""
 
@@ -48,7 +52,7 @@ class Breaker:
 
     def allows(self, now: float) -> bool:
         """Whether the target may be tried now. Past its time an open breaker lets exactly one request through."""
-        if self.state is BreakerState.CLOSED:
+        if self.state is CLOSED:
             return True
         if now < self._open_until:
             return False
@@ -59,13 +63,13 @@ class Breaker:
     def succeeded(self) -> None:
         """The target answered."""
         self._failures = 0
-        self.state = BreakerState.CLOSED
+        self.state = CLOSED
 
     def failed(self, now: float) -> None:
         """The target failed in a way that is its own fault."""
         self._failures += 1
-        if not self._settings.enabled:
-            return
+        if not self._settings.enabled or self.state is BreakerState.OPEN:
+            return  # what fails while it is open was sent before, and says nothing new
         if self.state is BreakerState.TRYING or self._failures >= self._settings.failure_threshold:
             self.state = BreakerState.OPEN
             self._open_until = now + self._settings.open_seconds
@@ -170,7 +174,8 @@ class Target:
     def answered(self, seconds: float) -> None:
         """The first byte of a good answer came after `seconds`."""
         self.breaker.succeeded()
-        self.latency += (seconds - self.latency) * (LATENCY_WEIGHT if self.latency else 1.0)
+        latency = self.latency
+        self.latency = latency + (seconds - latency) * LATENCY_WEIGHT if latency else seconds
 
 
 class Route:

@@ -257,7 +257,7 @@ def _host(origin: Origin) -> bytes:
 
 
 def _routes(targets: Sequence[Target], providers: schema.Providers) -> dict[str, Route]:
-    """By what clients may ask for: a model, `provider/model`, or a target's id, which wins where names collide."""
+    """By what clients may ask for: a model, `provider/model`, or a target's id where no model has that name."""
     offers: dict[str, list[Target]] = {}
     for target in targets:
         offers.setdefault(target.model, []).append(target)
