@@ -584,7 +584,8 @@ class Exchange:
             if reviewed or not translation.identity:
                 raise UpstreamInvalid("The provider compressed its answer, though it was asked not to.")
             return Passage(framing, None)
-        if not (self.view.stream and head.media.startswith(translation.stream_media)):
+        # Some servers name no media type; then it is what the client asked for.
+        if not (self.view.stream and (head.media.startswith(translation.stream_media) or not head.media)):
             if reviewed or not translation.identity:
                 return Collection(framing, MAX_COLLECTED)
             return Passage(framing, translation.read)
@@ -614,7 +615,7 @@ class Exchange:
             if out:
                 self._write(out, False)
             self._conclude()
-        elif end:
+        elif end or relay.over:
             self._complete(out)
         elif out or not (self.begun or type(relay) in (Translation, Collection)):
             # Where nothing is translated the head goes on at once, as the provider sent it.
@@ -690,11 +691,7 @@ class Exchange:
             raise OutputBlocked(screening.message or "A policy refused the answer.", policy=refusing.policy)
 
     def _after_stream_review(self) -> None:
-        held = self.relay.finish()
-        if self.provider_done:
-            self._complete(held)
-        elif held:
-            self._write(held, False)
+        self._complete(self.relay.finish())
 
     # Delivery
 
@@ -713,7 +710,16 @@ class Exchange:
         if self.usage is None:
             self.usage = relay.answer().usage
         self._record(Outcome.COMPLETED, self.head.status, more_bytes=len(out))
+        if self.connection is not None:
+            self._part()
         self._write(out, True)
+
+    def _part(self) -> None:
+        """The stream's end mark has come before the end of its message, which concerns only the connection."""
+        connection, self.connection = self.connection, None
+        self._vacate()
+        if connection is not None:
+            connection.linger()
 
     def _metered(self, answer: AnswerView | BaseException) -> None:
         """Usage of a large body, read in a thread after the client had it all."""

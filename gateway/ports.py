@@ -84,6 +84,10 @@ class Connection(Protocol):
         """Close at once; the listener hears nothing more."""
         ...
 
+    def linger(self) -> None:
+        """Read the rest of the response, which nobody needs, so that the connection can serve again."""
+        ...
+
     def pause_reading(self) -> None:
         """Take no more of the response for now."""
         ...

@@ -52,11 +52,13 @@ class Relay(Protocol):
     """One answer on its way.
 
     `raw` says of the last result that it carries the provider's chunk framing. `awaits_verdict`: all that policies will
-    see has come, and what is left is held back for them.
+    see has come, and what is left is held back for them. `over`: the last result ends the answer, although the
+    provider's message goes on; clients close their connection on `[DONE]` and would seem to have left.
     """
 
     raw: bool
     awaits_verdict: bool
+    over: bool
 
     def feed(self, data: bytes, end: bool) -> bytes:
         """What goes to the client now, possibly nothing. Raises UpstreamInvalid."""
@@ -76,6 +78,7 @@ class Passage:
 
     __slots__ = ("_framing", "_kept", "_read", "_size", "raw")
     awaits_verdict = False
+    over = False
 
     def __init__(self, framing: Framing, read: Callable[[bytes], AnswerView] | None) -> None:
         self.raw = framing.passable
@@ -127,6 +130,7 @@ class Frames:
         "_strip",
         "_tap",
         "awaits_verdict",
+        "over",
         "passed",
         "raw",
         "write",
@@ -136,6 +140,7 @@ class Frames:
         """`strip`: the usage chunk is the gateway's own. `hold`: policies read the text; `[DONE]` waits for them."""
         self.raw = False
         self.awaits_verdict = False
+        self.over = False
         self.passed = 0
         """Bytes that went through the fast lane."""
         self.write: Callable[[bytes], None]
@@ -192,17 +197,20 @@ class Frames:
         self._splitter = splitter if rest and not end else None
         if end and self._hold and not self._reviewed:
             self.awaits_verdict = True
-        self._open = self._aligned and not (rest or end or self.awaits_verdict)
+        self._open = self._aligned and not (rest or end or self.awaits_verdict or self.over)
         whole = len(kept) == len(frames) and not rest and not self._held and not self.awaits_verdict
-        self.raw = self._framing.passable and whole and not carried and self._aligned
+        self.raw = self._framing.passable and whole and not carried and self._aligned and (end or not self.over)
         return data if self.raw else b"".join(kept)
 
     def _keeps(self, frame: bytes) -> bool:
         """Whether an event goes to the client now."""
-        if self._hold and not self._reviewed and DONE in frame and data_of(frame) == DONE:
-            self._held += frame
-            self.awaits_verdict = True
-            return False
+        if DONE in frame and data_of(frame) == DONE:
+            if self._hold and not self._reviewed:
+                self._held += frame
+                self.awaits_verdict = True
+                return False
+            self.over = True
+            return True
         if self._hold or b'"usage"' in frame:
             self._tap.feed(frame)
         return not (self._strip and b"[]" in frame and is_usage_chunk(frame))
@@ -247,6 +255,7 @@ class Translation:
     """The provider's events become the client's, in the same turn."""
 
     __slots__ = ("_framing", "_hold", "_last", "_translator", "awaits_verdict", "raw")
+    over = False
 
     def __init__(self, framing: Framing, translator: StreamTranslator, *, hold: bool) -> None:
         self.raw = False
@@ -280,6 +289,7 @@ class Collection:
     """The whole body is kept until its end; `finish` gives it."""
 
     __slots__ = ("_framing", "_limit", "_pieces", "_size", "awaits_verdict", "raw")
+    over = False
 
     def __init__(self, framing: Framing, limit: int) -> None:
         self.raw = False

@@ -367,6 +367,9 @@ class Pool:
         connection.idle_since = self._clock()
         self.free += [one for one in self.providers if one.connection is connection and one not in self.free]
 
+    def on_connection_lingering(self, connection: UpstreamConnection) -> None:
+        pass
+
     def on_connection_closed(self, connection: UpstreamConnection) -> None:
         self.free = [one for one in self.free if one.connection is not connection]
 

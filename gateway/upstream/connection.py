@@ -59,6 +59,9 @@ class Owner(Protocol):
     def on_connection_idle(self, connection: UpstreamConnection) -> None:
         """The connection can take another request."""
 
+    def on_connection_lingering(self, connection: UpstreamConnection) -> None:
+        """Nobody needs the rest of its response; it will be idle soon, or is to be aborted."""
+
     def on_connection_closed(self, connection: UpstreamConnection) -> None:
         """The connection is gone; told once."""
 
@@ -219,6 +222,17 @@ class UpstreamConnection(asyncio.Protocol):
         self.lane = None
         if self._state is not State.CLOSED and self._state is not State.IDLE:
             self._shut(at_once=True)
+
+    def linger(self) -> None:
+        """The listener has heard enough: read the response to its end, so that the connection can serve again.
+
+        The listener hears no more; the pool gives the connection up if the end does not come soon.
+        """
+        if self._listener is not None:
+            self._listener = _NOBODY
+            self.lane = None
+            self._owner.on_connection_lingering(self)
+            self.resume_reading()
 
     def pause_reading(self) -> None:
         """Read no more from the provider until `resume_reading`. Nothing after the end."""
@@ -460,6 +474,19 @@ class UpstreamConnection(asyncio.Protocol):
             else:
                 self._transport.close()
         self._owner.on_connection_closed(self)
+
+
+class _Nobody:
+    """Needs no more of a response."""
+
+    def on_response_head(self, head: ResponseHead, data: bytes, end: bool) -> None: ...
+
+    def on_response_data(self, data: bytes, end: bool) -> None: ...
+
+    def on_response_failed(self, error: UpstreamError) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
 
 
 def _readable(transport: asyncio.Transport) -> bool:

@@ -66,6 +66,10 @@ class MockConnection:
             self._handle.cancel()
             self._handle = None
 
+    def linger(self) -> None:
+        """There is no connection to keep."""
+        self.abort()
+
     def pause_reading(self) -> None:
         """Deliver nothing until `resume_reading`."""
         self._paused = True

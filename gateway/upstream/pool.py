@@ -29,6 +29,8 @@ from gateway.upstream.egress import DIRECT, Egress
 from gateway.upstream.mock import MOCK_HOST, MockConnection
 from gateway.upstream.tls import Contexts
 
+LINGER_SECONDS: Final = 1.0
+"""For a response to end once nobody needs more of it: what is left is a few bytes that are on their way."""
 WARM_RETRY_SECONDS: Final = 5.0
 """After a failed opening, warm connections are not opened ahead for so long; requests still try at once."""
 
@@ -141,6 +143,7 @@ class Pool:
         self._warm_at = 0.0
         self._connections: set[UpstreamConnection] = set()
         self._idle: deque[UpstreamConnection] = deque()
+        self._lingering: dict[UpstreamConnection, float] = {}
         self._openings: list[_Opening] = []
         self._tickets: deque[Ticket] = deque()
 
@@ -242,6 +245,8 @@ class Pool:
 
     def on_connection_idle(self, connection: UpstreamConnection) -> None:
         """A connection can take another request."""
+        if self._lingering:
+            self._lingering.pop(connection, None)
         if self._retired or connection.generation != self._generation:
             connection.close()
             return
@@ -254,9 +259,14 @@ class Pool:
         elif len(idle) > self._settings.max_idle:
             idle[0].close()
 
+    def on_connection_lingering(self, connection: UpstreamConnection) -> None:
+        """A response has said all but that it is over."""
+        self._lingering[connection] = self._clock() + LINGER_SECONDS
+
     def on_connection_closed(self, connection: UpstreamConnection) -> None:
         """A connection is gone; there may be room for another."""
         self._connections.discard(connection)
+        self._lingering.pop(connection, None)
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
         self._grow()
@@ -272,6 +282,8 @@ class Pool:
         """Look at every deadline and keep the number of idle connections between `warm` and `max_idle`."""
         if self._openings or self._tickets:
             self._expire_waits(now)
+        for connection in [connection for connection, deadline in self._lingering.items() if deadline < now]:
+            connection.abort()
         warm = 0 if self._retired else self._settings.warm
         idle = self._idle
         while idle and len(self._connections) > warm and idle[0].idle_since + self._settings.keepalive_seconds < now:

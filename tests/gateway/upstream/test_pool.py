@@ -12,7 +12,7 @@ import pytest
 from gateway.errors import Overloaded, UpstreamReset, UpstreamTimeout, UpstreamUnreachable
 from gateway.types import Destination, Origin
 from gateway.upstream.connection import UpstreamConnection
-from gateway.upstream.pool import WARM_RETRY_SECONDS, Pools
+from gateway.upstream.pool import LINGER_SECONDS, WARM_RETRY_SECONDS, Pools
 from tests.gateway.upstream.support import GET, Clock, Recorder, ask, exchange, pools_of, to
 from tests.provider import (
     CLOSE,
@@ -574,3 +574,38 @@ def test_pools_are_made_before_the_loop_runs() -> None:
         assert repr(Pools(loop, clock=loop.time)) == "<Pools []>"
     finally:
         loop.close()
+
+
+async def test_the_rest_of_an_answer_that_nobody_needs_is_read_and_the_connection_serves_again() -> None:
+    go = Gate()
+    async with (
+        ScriptedProvider([*stream(b"data: [DONE]\n\n")[:-1], go, LAST_CHUNK], OK) as provider,
+        pools_of() as pools,
+    ):
+        recorder = Recorder()
+        ask(pools, to(provider), recorder)
+        await recorder.read(len(chunk(b"data: [DONE]\n\n")))
+        recorder.connection.linger()
+        assert repr(pools) == "<Pools [<Pool test: 0 idle, 1 busy, 0 opening, 0 waiting>]>"
+        go.open()
+        await until(lambda: "1 idle" in repr(pools))
+        assert (await exchange(pools, to(provider))).body == b"ok"
+        assert len(provider.connections) == 1
+        assert ("data", LAST_CHUNK, True) not in recorder.events
+
+
+async def test_an_answer_that_nobody_needs_and_that_does_not_end_costs_the_connection() -> None:
+    clock = Clock()
+    async with ScriptedProvider([*stream(b"data: [DONE]\n\n")[:-1], STALL]) as provider, pools_of(clock) as pools:
+        recorder = Recorder()
+        ask(pools, to(provider), recorder)
+        await recorder.read(len(chunk(b"data: [DONE]\n\n")))
+        recorder.connection.linger()
+        clock.now += LINGER_SECONDS
+        pools.sweep(clock.now)
+        assert not recorder.connection.closed
+        clock.now += 0.1
+        pools.sweep(clock.now)
+        assert recorder.connection.closed
+        assert recorder.error is None
+        await provider.connections[0].closed
