@@ -87,6 +87,11 @@ class Services:
         """What must be known of a request body. Raises InvalidJSON or InvalidRequest."""
         return VIEWS[operation](body)
 
+    def viewer(self, operation: Operation | None) -> Callable[[bytes], RequestView]:
+        """What `view` calls for one operation."""
+        assert operation is not None
+        return VIEWS[operation]
+
     def run_in_thread(self, work: Callable[[], Result], then: Callable[[Result | BaseException], None]) -> None:
         """Do long work beside the loop; `then` is called on the loop with its result or its exception."""
 
@@ -102,14 +107,19 @@ class Services:
         if target is None:
             self._unrouted[status].inc()
         else:
-            target.requests[status].inc()
-            target.duration.observe(now - exchange.started_at)
+            # Counters by hand: a call costs 0.06 µs more.
+            counter = target.requests[status]
+            counter.cells[counter.index] += 1.0
+            started = exchange.started_at
+            target.duration.observe(now - started)
             if exchange.begun:
-                target.first_byte.observe(exchange.first_byte_at - exchange.started_at)
+                target.first_byte.observe(exchange.first_byte_at - started)
             usage = exchange.usage
             if usage is not None:
-                target.tokens_in.inc(usage.prompt)
-                target.tokens_out.inc(usage.completion)
+                counter = target.tokens_in
+                counter.cells[counter.index] += usage.prompt
+                counter = target.tokens_out
+                counter.cells[counter.index] += usage.completion
         if code is not None:
             self._errors[code].inc()
         for decision in exchange.input_decisions:

@@ -118,6 +118,16 @@ def start_record(
     )
 
 
+def start_form(record: bytes) -> bytes:
+    """A start record as a form for others that differ in nothing but `id` and `at`; `fill_start` fills it."""
+    return record[record.index(b",", record.index(_END) + len(_END)) :]
+
+
+def fill_start(form: bytes, id: bytes, at: int) -> bytes:
+    """The start record of a form. `id` stands as it is: nothing in it may need an escape in JSON. 0.25 µs."""
+    return b'{"kind":"start","id":"%b","at":%d%b' % (id, at, form)
+
+
 def finish_record(
     id: str,
     at: int,
