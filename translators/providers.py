@@ -137,7 +137,14 @@ _ROWS: Final = (
     Provider("cohere", _COHERE, "https://api.cohere.com/v2"),
     # https://<workspace>/serving-endpoints
     Provider("databricks", {**_CHAT, **_EMBEDDINGS, **_COMPLETIONS}, layout=Layout.PLAIN),
-    Provider("deepseek", _CHAT, "https://api.deepseek.com/v1", takes=frozenset({"reasoning_content"})),
+    # Both operations stand at the root; /v1, which its documentation also gives, is recorded for chat only.
+    Provider(
+        "deepseek",
+        {**_CHAT, **_RESPONSES},
+        "https://api.deepseek.com",
+        layout=Layout.PLAIN,
+        takes=frozenset({"reasoning_content"}),
+    ),
     Provider(
         "fireworks",
         {**_USUAL, **_RESPONSES},
