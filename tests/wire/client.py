@@ -18,7 +18,12 @@ class RawClient:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self.heard = b""
+        self._heard = bytearray()
+
+    @property
+    def heard(self) -> bytes:
+        """All that has come so far."""
+        return bytes(self._heard)
 
     def says(self, data: bytes) -> None:
         self._writer.write(data)
@@ -33,17 +38,17 @@ class RawClient:
     async def hears(self, end: bytes) -> bytes:
         """All that has come, once it ends so."""
         async with asyncio.timeout(PATIENCE):
-            while not self.heard.endswith(end):
+            while not self._heard.endswith(end):
                 data = await self._reader.read(65536)
                 assert data, f"the gateway closed after {self.heard!r}"
-                self.heard += data
+                self._heard += data
         return self.heard
 
     async def hears_until(self, gate: Gate) -> None:
         """Read on until something has happened, after which more will come."""
         async with asyncio.timeout(PATIENCE):
             while not gate.is_open:
-                self.heard += await self._reader.read(65536)
+                self._heard += await self._reader.read(65536)
 
     async def answers(self, count: int, *methods: bytes) -> list[tuple[int, bytes]]:
         """So many whole answers."""
@@ -51,13 +56,13 @@ class RawClient:
             while len(found := answers(self.heard, *methods)) < count:
                 data = await self._reader.read(65536)
                 assert data, f"the gateway closed after {self.heard!r}"
-                self.heard += data
+                self._heard += data
         return found
 
     async def hears_the_end(self) -> bytes:
         """All that comes until the gateway closes its side."""
         async with asyncio.timeout(PATIENCE):
-            self.heard += await self._reader.read()
+            self._heard += await self._reader.read()
         return self.heard
 
     def half_closes(self) -> None:

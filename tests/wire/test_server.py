@@ -155,6 +155,7 @@ async def test_a_slow_reader_is_noticed_and_loses_nothing(stand: Stand) -> None:
         client.reads_on()
         await client.hears_until(stand.told["resumed"])
         answer.send(b"", end=True, raw=False)
+        await client.hears(b"\r\n0\r\n\r\n")
         ((_, body),) = await client.answers(1)
         assert body == b"x" * sent
 
