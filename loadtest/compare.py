@@ -53,7 +53,7 @@ class Plan:
     @classmethod
     def quick(cls) -> Plan:
         """Seconds instead of minutes: enough to see whether something is badly wrong."""
-        return cls(rounds=2, seconds=0.3, chunks=50)
+        return cls(rounds=2, seconds=0.3, streams=100, chunks=100)
 
 
 def scenarios(plan: Plan, fast: Sequence[Side], paced: Sequence[Side], gateways: Sequence[Side]) -> list[Scenario]:
@@ -231,6 +231,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often each side gets its turn")
     parser.add_argument("--seconds", type=float, help="how long a slice is, where requests are whole")
     parser.add_argument("--rate", type=float, help="requests a second where the rate is fixed")
+    parser.add_argument("--streams", type=int, help="how many streams flow at once")
     parser.add_argument("--no-gateway", action="store_true", help="only direct and nginx")
     parser.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else, on stdout")
     parser.add_argument("--check", action="store_true", help="exit 1 if a gate is missed or was not measured")
@@ -242,7 +243,12 @@ def main() -> int:
     """Measure, print, save. 0; 1 with `--check` and a gate missed, or if a server did not come up."""
     arguments = _arguments()
     plan = Plan.quick() if arguments.quick else Plan()
-    wished = {"rounds": arguments.rounds, "seconds": arguments.seconds, "rate": arguments.rate}
+    wished = {
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+        "rate": arguments.rate,
+        "streams": arguments.streams,
+    }
     plan = Plan(**{**asdict(plan), **{key: value for key, value in wished.items() if value is not None}})
     console = Console(stderr=arguments.json, width=None if sys.stdout.isatty() else 120)
     try:

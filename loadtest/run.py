@@ -6,6 +6,7 @@ python -m loadtest.run --seconds 60 --users 50
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -30,10 +31,21 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _spawn_rate(users: int, seconds: int) -> int:
+    """Users a second, so that all are there after a tenth of the time."""
+    return math.ceil(10 * users / seconds)
+
+
 def _locust(arguments: argparse.Namespace, running: stack.Gateway) -> int:
     command = [
         *(sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("locustfile.py"))),
-        *("--headless", "--users", str(arguments.users), "--spawn-rate", str(max(1, arguments.users // 5))),
+        *(
+            "--headless",
+            "--users",
+            str(arguments.users),
+            "--spawn-rate",
+            str(_spawn_rate(arguments.users, arguments.seconds)),
+        ),
         *("--run-time", f"{arguments.seconds}s", "--stop-timeout", "10", "--reset-stats"),
         *("--host", f"http://{stack.HOST}:{running.server.port}", "--html", str(arguments.report)),
     ]

@@ -87,6 +87,8 @@ def find_worker(side: Side, body: bytes) -> int | None:
     """The process that a burst of requests makes work most."""
     if side.pid is None:
         return None
+    # The port may accept before the worker is there (nginx listens, then forks): an answer is proof that it is.
+    client.closed_loop(side.address, side.request(body), connections=1, seconds=0)
     processes = meter(side)
     before = processes.read()
     client.closed_loop(side.address, side.request(body), connections=8, seconds=0.2)
@@ -141,8 +143,8 @@ def stream_slice(side: Side, body: bytes, count: int, rate: float) -> Slice:
     samples = client.streams(
         side.address, side.request(body), count=count, rate=rate, on_all_flowing=opened, on_first_done=closing
     )
-    if "seconds" not in window:
-        raise client.LoadError("the first stream ended before the last had begun: make streams longer, or fewer")
+    if not window.get("events") or "seconds" not in window:
+        raise client.LoadError("the first stream ended as the last had hardly begun: make streams fewer, or longer")
     return Slice(
         units=window["events"],
         per_second=window["events"] / window["seconds"],

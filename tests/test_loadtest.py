@@ -339,7 +339,8 @@ class TestSlices:
             stack.provider(tmp_path, chunks=30, gap_ms=10, ttft_ms=10) as paced,
             stack.nginx(tmp_path, paced.port) as server,
         ):
-            side = Side("nginx", server.port, server.pid, worker=cpu.family(server.pid)[1])
+            worker = find_worker(Side("nginx", server.port, server.pid), stack.prompt(1024))
+            side = Side("nginx", server.port, server.pid, worker=worker)
             piece = stream_slice(side, stack.prompt(1024, stream=True), count=5, rate=1000)
         assert 0 < piece.units < 5 * 30
         assert piece.cpu > 0
@@ -393,7 +394,16 @@ class TestGates:
 @needs_nginx
 def test_compare_measures_every_side_and_saves_nothing_unless_asked() -> None:
     saved = set((ROOT / "loadtest/results").iterdir())
-    options = ["--quick", "--rounds=1", "--seconds=0.1", "--only=1 KB", "--only=stream", "--no-save", "--json"]
+    options = [
+        "--quick",
+        "--rounds=1",
+        "--seconds=0.1",
+        "--only=1 KB",
+        "--only=stream",
+        "--streams=20",
+        "--no-save",
+        "--json",
+    ]
     command = [sys.executable, "-m", "loadtest.compare", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55)
     assert done.returncode == 0, done.stderr
@@ -421,7 +431,7 @@ def test_every_configuration_of_the_load_test_is_valid(tmp_path: Path) -> None:
 
 def test_locust_runs_every_scenario_against_the_gateway(tmp_path: Path) -> None:
     report = tmp_path / "report.html"
-    options = ["--seconds=3", "--users=10", "--ttft-ms=5", "--gap-ms=2", "--chunks=20", f"--report={report}"]
+    options = ["--seconds=5", "--users=10", "--ttft-ms=5", "--gap-ms=2", "--chunks=20", f"--report={report}"]
     command = [sys.executable, "-m", "loadtest.run", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55)
     assert done.returncode == 0, done.stdout + done.stderr
