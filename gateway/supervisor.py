@@ -132,7 +132,7 @@ class Supervisor:
 
     def __init__(self, options: Options, loaded: Sequence[LoadedConfiguration], counters: metrics.Metrics) -> None:
         self._options = options
-        self._settings = loaded[0].configuration.gateway
+        self._first_settings = self._settings = loaded[0].configuration.gateway
         self._restarts = counters.counter(metrics.WORKER_RESTARTS)
         self._alive = counters.gauge(metrics.WORKERS)
         self._reloads = counters.counter(metrics.RELOADS)
@@ -163,12 +163,21 @@ class Supervisor:
         tasks = [asyncio.create_task(self._watch(asked)), asyncio.create_task(self._announce(on_ready))]
         names = ["control", *[f"worker-{index}" for index in range(self._options.workers)]]
         keepers = [asyncio.create_task(self._keep(name)) for name in names]
+        for task in (*tasks, *keepers):
+            task.add_done_callback(self._note_fault)
         await self._stopping.wait()
         for task in tasks:
             task.cancel()
         await self._end(keepers)
         if self._fault:
             raise CannotStart(self._fault)
+
+    def _note_fault(self, task: asyncio.Task[None]) -> None:
+        """A supervisor of which a part has failed must not seem to work: it ends, and is started again from outside."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("fault in the supervisor", exc_info=error)
+            self._fault = f"Fault in the supervisor: {error!r}"
+            self._stopping.set()
 
     # Children
 
@@ -183,9 +192,7 @@ class Supervisor:
                 return
             if clock() - started > STEADY_SECONDS:
                 pause = FIRST_RESTART_SECONDS
-            log.error(
-                "process ended and is started again", extra={"process": name, "exit_code": code, "in_seconds": pause}
-            )
+            log.error("a process has ended", extra={"child": name, "exit_code": code, "again_in_seconds": pause})
             if name != "control":
                 self._restarts.inc()
             await asyncio.sleep(pause)
@@ -196,7 +203,7 @@ class Supervisor:
         try:
             child = await asyncio.create_subprocess_exec(*self._command(name), process_group=0)
         except OSError as error:
-            log.error("process cannot be started", extra={"process": name, "reason": str(error)})
+            log.error("a process cannot be started", extra={"child": name, "reason": str(error)})
             return None
         self._children[name] = child
         self._count_workers()
@@ -271,7 +278,7 @@ class Supervisor:
     # Configuration
 
     async def _watch(self, asked: asyncio.Event) -> None:
-        """Reload when asked, and when a file has changed and kept still for one look: half-written ones are not read."""
+        """Reload when asked, and when a file has changed and kept still for one look, lest it is half-written."""
         pending = self._stamp
         while True:
             with contextlib.suppress(TimeoutError):
@@ -379,7 +386,7 @@ class Supervisor:
         self._reload_success.set(1)
         log.info("configuration reloaded", extra={"version": self._run_file.version[:12]})
         for name in NEEDS_RESTART:
-            if getattr(settings, name) != getattr(self._settings, name):
+            if getattr(settings, name) != getattr(self._first_settings, name):
                 log.warning("a changed setting needs a restart", extra={"setting": f"gateway.{name}"})
         self._settings = settings
 

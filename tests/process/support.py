@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.005
 MOCK = {"id": "mock", "provider": "mock", "model": "mock-gpt"}
 
 
-def until(look: Callable[[], Result], what: str, seconds: float = PATIENCE) -> Result:
+def until(look: Callable[[], Result | None], what: str, seconds: float = PATIENCE) -> Result:
     """Ask again and again until the answer is true; it is returned. The deadline is only against hanging."""
     deadline = time.monotonic() + seconds
     while True:
@@ -94,11 +94,23 @@ def answers(gateway: GatewayProcess, path: str) -> bool:
         return False
 
 
+def control(gateway: GatewayProcess, path: str) -> bytes:
+    """What the control process answers. It may be up later than the workers, and a worker may just be killed."""
+
+    def ask() -> bytes | None:
+        try:
+            status, body = gateway.get(path)
+        except (OSError, http.client.HTTPException):
+            return None
+        assert status in (200, 503), body
+        return body if status == 200 else None
+
+    return until(ask, f"the control process answers {path}")
+
+
 def metrics(gateway: GatewayProcess) -> dict[str, float]:
     """Every sample of `/metrics`, by its name and labels as they stand there."""
-    status, body = gateway.get("/metrics")
-    assert status == 200, body
-    return samples(body)
+    return samples(control(gateway, "/metrics"))
 
 
 def samples(page: bytes) -> dict[str, float]:
@@ -114,9 +126,7 @@ def readiness(gateway: GatewayProcess) -> dict[str, Any]:
 
 def status_of(gateway: GatewayProcess) -> dict[str, Any]:
     """What `/api/v1/status` says."""
-    status, body = gateway.get("/api/v1/status")
-    assert status == 200, body
-    return json.loads(body)  # type: ignore[no-any-return]
+    return json.loads(control(gateway, "/api/v1/status"))  # type: ignore[no-any-return]
 
 
 # HTTP, as bytes
