@@ -38,10 +38,10 @@ from gateway.keyring import Keyring, WorkerSlots, WorkerState
 from gateway.limits import Limits
 from gateway.logs import configure
 from gateway.reload import Compiled, Reloader
-from gateway.run_file import RunFile, read_run_file
+from gateway.run_file import RunFile, WorkerOptions, read_run_file
 from gateway.services import Services
 from gateway.snapshot import Compiler, Snapshot
-from gateway.types import Destination, FailMode, Origin, Timeouts
+from gateway.types import Destination, Origin, Timeouts
 from gateway.upstream.egress import Egress
 from gateway.upstream.pool import Pools
 from gateway.vitals import Vitals
@@ -58,19 +58,6 @@ AUDIT_SECONDS: Final = 3.0
 """How long the audit log has to write what is left; what it cannot write is recovered from the journal."""
 
 log = logging.getLogger("gateway.worker")
-
-
-class WorkerOptions(msgspec.Struct, frozen=True):
-    """What the supervisor tells a worker, as JSON in its only argument. `supervisor` is its process id."""
-
-    worker: int
-    workers: int
-    supervisor: int
-    host: str
-    port: int
-    run_folder: str
-    audit_folder: str
-    fail_mode: FailMode | None = None
 
 
 class Worker:
@@ -143,7 +130,8 @@ class Worker:
             snapshot=snapshot,
             audit=self._audit.append,
             conclude=self._audit.conclude,
-            clock=loop.time,
+            # Not the loop's own time: uvloop's is cached and counts milliseconds.
+            clock=time.monotonic,
             count_use=self._usage.count,
         )
         self.services.keys_known = False
@@ -155,7 +143,7 @@ class Worker:
         self._application = GatewayApplication(
             self.services, self._metrics, mode=compiled.run_file.auth, control=self._control, status=self._status
         )
-        self._downstream = Server(self._application, _limits(compiled.settings), loop.time, time.time)
+        self._downstream = Server(self._application, _limits(compiled.settings), time.monotonic, time.time)
         self._vitals = Vitals(
             self._metrics, self._downstream, self._pools, self._audit, loop.time, unseen=(self._control,)
         )
