@@ -1,9 +1,9 @@
-"""Every metric, declared once; counted in shared memory by the workers, rendered for Prometheus by whoever is asked.
+"""Every metric, declared once, and counted in shared memory by each process; exposition.py adds the counts up.
 
 Each process that counts has its own file `metrics-<name>.slots` in the run folder and is its only writer, so counting
 takes no lock: 0.09 µs for a counter and 0.25 µs for a histogram, where prometheus_client in multiprocess mode takes
 2.7 µs for the pair. A worker that dies and comes back goes on where the file stands, so counters never go backwards;
-its gauges begin at zero. `render` sums the files of all processes into one exposition.
+its gauges begin at zero.
 
 Label values are the caller's duty: only names from the configuration, never a client's words. As a last defence a
 process may hold at most `MAX_SERIES` series; what comes later is counted under the label value `_overflow`.
@@ -17,19 +17,13 @@ import enum
 import threading
 import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import msgspec
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
-from gateway.slots import SeriesFile, read_series
+from gateway.slots import Series, SeriesFile, read_series
 
 MAX_SERIES = 4096
 """Series of one process; what comes later shares one overflow series per metric."""
@@ -237,7 +231,6 @@ METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) 
 """The whole table, in the order of declaration."""
 
 _LABELLED = tuple(metric for metric in METRICS if metric.labels)
-_BY_NAME = {metric.name: metric for metric in METRICS}
 _FINGERPRINT = zlib.crc32(repr((_CELLS, [(m.name, m.kind, m.labels, m.buckets) for m in METRICS])).encode()) or 1
 
 
@@ -427,85 +420,6 @@ def discard(run_folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-class SlotCollector(Collector):
-    """prometheus_client's view of a run folder. Reads the files anew for each scrape; writes nothing."""
-
-    def __init__(self, run_folder: Path) -> None:
-        self._run_folder = run_folder
-
-    def collect(self) -> Iterator[Family]:
-        """One family for each metric that any process has touched, in the order of the table."""
-        merged = _merge(self._run_folder)
-        for metric in METRICS:
-            series = merged.get(metric.name)
-            if series:
-                yield _family(metric, series)
-
-
-def render(run_folder: Path) -> bytes:
-    """The exposition of all processes in Prometheus' text format 0.0.4 (`text/plain; version=0.0.4`)."""
-    return generate_latest(_registry(run_folder))
-
-
-def negotiate(run_folder: Path, accept: str) -> tuple[bytes, str]:
-    """The exposition in the format that a request's Accept header asks for, and its content type."""
-    encoder, content_type = choose_encoder(accept)
-    return encoder(_registry(run_folder)), content_type
-
-
-def _registry(run_folder: Path) -> CollectorRegistry:
-    registry = CollectorRegistry()
-    registry.register(SlotCollector(run_folder))
-    return registry
-
-
-_Merged = dict[str, dict[tuple[str, ...], list[float]]]
-
-
-def _merge(run_folder: Path) -> _Merged:
-    merged: _Merged = {}
-    for path in sorted(run_folder.glob("metrics-*.slots")):
-        worker = path.stem.removeprefix("metrics-").partition("~")[0]
-        try:
-            rows = read_series(path, _FINGERPRINT, cells=_CELLS)
-        except FileNotFoundError:  # begun anew between the listing and here
-            continue
-        for name, labels, values in rows:
-            metric = _BY_NAME[name]
-            if not any(values) and (metric.hide_zero or OVERFLOW in labels):
-                continue
-            if metric.merge is Merge.WORKER:
-                labels = (*labels, worker)
-            series = merged.setdefault(name, {})
-            found = series.get(labels)
-            series[labels] = values if found is None else _combine(metric.merge, found, values)
-    return merged
-
-
-def _combine(merge: Merge, left: list[float], right: list[float]) -> list[float]:
-    if merge is Merge.MAX:
-        return [max(pair) for pair in zip(left, right, strict=True)]
-    if merge is Merge.MIN:
-        return [min(pair) for pair in zip(left, right, strict=True)]
-    return [sum(pair) for pair in zip(left, right, strict=True)]
-
-
-def _family(metric: Metric, series: dict[tuple[str, ...], list[float]]) -> Family:
-    labels = (*metric.labels, "worker") if metric.merge is Merge.WORKER else metric.labels
-    if metric.kind is Kind.HISTOGRAM:
-        histogram = HistogramMetricFamily(metric.name, metric.help, labels=labels)
-        for values, cells in sorted(series.items()):
-            histogram.add_metric(values, list(_cumulative(metric.buckets, cells)), cells[-1])
-        return histogram
-    kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
-    family = kind(metric.name, metric.help, labels=labels)
-    for values, cells in sorted(series.items()):
-        family.add_metric(values, cells[0])
-    return family
-
-
-def _cumulative(bounds: Iterable[float], cells: list[float]) -> Iterator[tuple[str, float]]:
-    total = 0.0
-    for bound, count in zip((*bounds, float("inf")), cells[:-1], strict=True):
-        total += count
-        yield floatToGoString(bound), total  # type: ignore[no-untyped-call]
+def read(path: Path) -> list[Series]:
+    """Every series of one process' file, while that process goes on. Raises FileNotFoundError."""
+    return read_series(path, _FINGERPRINT, cells=_CELLS)

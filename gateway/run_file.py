@@ -16,6 +16,7 @@ from typing import Final, Literal
 import msgspec
 
 from gateway.config.schema import AuthMode
+from gateway.types import FailMode
 
 NAME: Final = "configuration.json"
 CANDIDATE: Final = "candidate.json"
@@ -49,6 +50,19 @@ class Preparation(msgspec.Struct, frozen=True):
 
     generation: int
     error: str | None = None
+
+
+class WorkerOptions(msgspec.Struct, frozen=True):
+    """What the supervisor tells a worker, as JSON in its only argument. `supervisor` is its process id."""
+
+    worker: int
+    workers: int
+    supervisor: int
+    host: str
+    port: int
+    run_folder: str
+    audit_folder: str
+    fail_mode: FailMode | None = None
 
 
 def write_run_file(folder: Path, run_file: RunFile) -> None:

@@ -31,6 +31,7 @@ from gateway.keyring import WorkerSlots, WorkerState
 from gateway.run_file import (
     ConfigurationText,
     RunFile,
+    WorkerOptions,
     discard,
     read_preparation,
     withdraw_candidate,
@@ -38,7 +39,6 @@ from gateway.run_file import (
     write_run_file,
 )
 from gateway.types import FailMode
-from gateway.worker import WorkerOptions
 
 WATCH_SECONDS: Final = 1.0
 FIRST_RESTART_SECONDS: Final = 0.05

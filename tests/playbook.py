@@ -26,7 +26,7 @@ from typing import Any, cast
 import h11
 import orjson
 
-from gateway import metrics
+from gateway import exposition, metrics
 from gateway.application import GatewayApplication
 from gateway.config.load import load_text
 from gateway.config.schema import AuthMode
@@ -539,7 +539,7 @@ class Play:
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples, as Prometheus would read them."""
-        lines = [line for line in metrics.render(self.folder).decode().splitlines() if line.startswith(name)]
+        lines = [line for line in exposition.render(self.folder).decode().splitlines() if line.startswith(name)]
         return sum(float(line.rpartition(" ")[2]) for line in lines if line[len(name)] in " {")
 
     def check(self) -> None:

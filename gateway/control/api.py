@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
-from gateway import metrics
+from gateway import exposition
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound, envelope
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -62,7 +62,7 @@ class _Metrics:
 
     async def __call__(self, request: web.Request) -> web.Response:
         accept = request.headers.get("Accept", "")
-        body, content_type = await asyncio.to_thread(metrics.negotiate, self._run_folder, accept)
+        body, content_type = await asyncio.to_thread(exposition.negotiate, self._run_folder, accept)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from gateway import exposition
 from gateway import metrics as m
 
 ROOT = Path(m.__file__).parents[1]
@@ -24,7 +25,7 @@ def samples(folder: Path) -> dict[tuple[str, ...], float]:
     """Every sample of the exposition: name and label values in the order of label names, to value."""
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in parse_text(m.render(folder).decode())
+        for family in parse_text(exposition.render(folder).decode())
         for sample in family.samples
     }
 
@@ -238,7 +239,7 @@ def test_a_new_version_of_the_table_begins_anew(tmp_path: Path, monkeypatch: pyt
     old.counter(m.INTERNAL_ERRORS).inc()
     old.close()
     monkeypatch.setattr(m, "_FINGERPRINT", m._FINGERPRINT + 1)
-    assert m.INTERNAL_ERRORS.name not in m.render(tmp_path).decode()
+    assert m.INTERNAL_ERRORS.name not in exposition.render(tmp_path).decode()
     new = m.Metrics(tmp_path, 0)
     assert new.counter(m.INTERNAL_ERRORS).value == 0
 
@@ -252,13 +253,13 @@ def test_discard_begins_a_new_run(tmp_path: Path, counting: m.Metrics) -> None:
 def test_openmetrics_is_negotiated(tmp_path: Path, counting: m.Metrics) -> None:
     counting.counter(m.ERRORS, code="overloaded").inc()
     counting.histogram(m.LOOP_LAG).observe(0.002)
-    body, content_type = m.negotiate(tmp_path, "application/openmetrics-text; version=1.0.0")
+    body, content_type = exposition.negotiate(tmp_path, "application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     families = {family.name: family for family in parse_openmetrics(body.decode())}
     assert families["keeptrusts_gateway_errors"].samples[0].value == 1
-    body, content_type = m.negotiate(tmp_path, "")
+    body, content_type = exposition.negotiate(tmp_path, "")
     assert content_type.startswith("text/plain")
-    assert body == m.render(tmp_path)
+    assert body == exposition.render(tmp_path)
 
 
 WORKER = """
