@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import UNSET
 
-from gateway.audit.record import Outcome, fill_start, finish_record, start_form, start_record
+from gateway.audit.record import Outcome, completed_record, fill_start, finish_record, start_form, start_record
 from gateway.errors import (
     EscalationRequired,
     GatewayError,
@@ -633,12 +633,30 @@ class Exchange:
         target.in_flight -= 1
         if head.chunked and connection is not None and connection.walker is not None:
             data = connection.walker.payload(data)
-        self.usage = self.lane.translation.usage(data)
+        usage = self.usage = self.lane.translation.usage(data)
         self.begun = True
         self.first_byte_at = now
         self.bytes_sent = size = len(data)
         status, hold = head.status, self.hold
-        self._record(_COMPLETED, status)
+        # `_record`, which no one can have called before, and `_audit_finish`
+        self.recorded = True
+        self.state = _ENDED
+        services = self.services
+        services.active.discard(self)
+        wall = services.wall()
+        if hold is not None:
+            if usage is not None:
+                hold.settle(usage.prompt + usage.completion, wall)
+            hold.release()
+        services.count(self, status, None, now)
+        if self.audited or self.binding.configuration.audits_everything:
+            if not self.audited:
+                services.conclude(self.start_record(self.input_decisions))
+            taken = int((now - self.started_at) * 1_000_000)
+            at, notes = int(wall * 1_000_000), self.translated.notes
+            services.conclude(
+                completed_record(self.id, at, status, target.id, self.attempts, usage, size, taken, taken, notes)
+            )
         shown = self.request.own.get(b"x-request-id") or self.id.encode()
         if hold is None:
             passed = head.passed

