@@ -19,7 +19,7 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --g
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --build-deps-for editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-system run test test-image lint format types bench loadtest lock clean
+.PHONY: help setup setup-dev setup-system run test test-image lint format types bench bench-micro loadtest lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -56,6 +56,9 @@ types: $(DEV) ## Check types, strictly
 
 bench: $(DEV) ## Measure the gateway beside nginx and direct calls; print the table with its gates
 	$(BIN)/python -m loadtest.compare $(BENCH_ARGS)
+
+bench-micro: $(DEV) ## Measure the gateway's own code, without kernel and network; fail when a gate is missed
+	$(BIN)/python -O -m loadtest.micro --check $(BENCH_ARGS)
 
 loadtest: $(DEV) ## Run Locust against a gateway and a paced provider for LOADTEST_SECONDS (60)
 	$(BIN)/python -m loadtest.run --seconds $(LOADTEST_SECONDS) --users $(LOADTEST_USERS)

@@ -51,8 +51,10 @@ class Client(Protocol):
         self, status: int, fields: bytes, *, length: int | None, data: bytes, end: bool, raw: bool, reason: bytes = b""
     ) -> None: ...
 
-    def write(self, data: bytes) -> None:
-        """Send bytes that carry their framing already: nothing is looked at."""
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """Where bytes go that carry their framing already: nothing is looked at."""
+        ...
 
     def send(self, data: bytes, *, end: bool, raw: bool) -> None: ...
 
