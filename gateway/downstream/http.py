@@ -551,7 +551,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._handler = None
         if self._pieces:
             self._release_body()
-        if self._keep_alive and not self._transport.is_closing():
+        if self._keep_alive and not (self._server.draining or self._transport.is_closing()):
             self._state = State.HEAD
             if not self._write_paused:
                 self._await_head()
