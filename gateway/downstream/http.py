@@ -281,6 +281,7 @@ class DownstreamConnection(asyncio.Protocol):
         if not end or end + length != len(data) or length > server.limits.body_bytes:
             return False
         self.head = head = template.head
+        self._stripped = False
         self._keep_alive = True
         self._state = _BUSY
         self.deadline = NEVER
@@ -315,6 +316,7 @@ class DownstreamConnection(asyncio.Protocol):
             length, end = template.match(data)
             if end:
                 self._buffer = b""
+                self._stripped = False
                 self.head = head = template.head
                 self._keep_alive = True
                 self._begin(head, length, data, end)

@@ -73,6 +73,15 @@ def test_one_empty_line_before_a_request_is_ignored() -> None:
     assert len(wire.answers) == 3
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_client_that_ends_each_body_with_an_empty_line(apart: bool) -> None:
+    """RFC 9112, section 2.2, knows such clients."""
+    wire = Wire()
+    for _ in range(5):
+        wire.sends(*((post(b"abc"), b"\r\n") if apart else (post(b"abc") + b"\r\n",)))
+    assert len(wire.answers) == 5
+
+
 def test_pipelined_requests_are_answered_in_order() -> None:
     wire = Wire()
     wire.sends(get(target=b"/hold/1") + post(b"2", target=b"/echo") + get(target=b"/hold/3"))
