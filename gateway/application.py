@@ -11,12 +11,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+from msgspec import UNSET
 
 from gateway import metrics
+from gateway.audit.record import Outcome, finish_record, start_record
 from gateway.authenticate import authenticate, require_local
 from gateway.config.schema import AuthMode
 from gateway.control_relay import ControlRelay
-from gateway.errors import Draining, GatewayError, InternalError, InvalidAPIKey, ModelNotFound, Overloaded, Wire
+from gateway.errors import (
+    Draining,
+    ForbiddenOrigin,
+    GatewayError,
+    InternalError,
+    InvalidAPIKey,
+    ModelNotFound,
+    Overloaded,
+    Wire,
+)
 from gateway.exchange import Exchange
 from gateway.surface import Endpoint, Place, find
 from gateway.types import Destination
@@ -97,10 +108,31 @@ class GatewayApplication:
     def _refuse(self, error: GatewayError, head: RequestHead | None, client: Client, wire: Wire) -> None:
         if isinstance(error, InvalidAPIKey):
             self._rejections[error.reason].inc()
+        if isinstance(error, InvalidAPIKey | ForbiddenOrigin) and head is not None:
+            self._record_refusal(error, head, client)
         self._services.count_refusal(error)
         request_id = self._shown_id(head)
         fields = b"x-request-id: %b\r\n" % request_id
         client.refuse(error, request_id.decode("latin-1"), wire, fields)
+
+    def _record_refusal(self, error: GatewayError, head: RequestHead, client: Client) -> None:
+        """With `log_all_access` the log has those that were not let in, too: under the default configuration, since
+        without a key there is no other."""
+        services = self._services
+        configuration = services.snapshot.default
+        if not configuration.audits_everything:
+            return
+        id, at = services.next_id(), int(services.wall() * 1_000_000)
+        operation = head.endpoint.operation or ""
+        own = head.own.get(b"x-request-id")
+        attributes = {"client_request_id": own.decode("latin-1")} if own else UNSET
+        version = configuration.pipeline.version
+        services.conclude(
+            start_record(
+                id, at, None, None, configuration.id, version, operation, "", client.peer, attributes=attributes
+            )
+        )
+        services.conclude(finish_record(id, at, Outcome.REFUSED, status=error.status, code=error.code))
 
     def _shown_id(self, head: RequestHead | None) -> bytes:
         """The client's own request id, where it sent a sound one."""

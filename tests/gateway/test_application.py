@@ -174,6 +174,30 @@ def test_what_cannot_be_read_at_all_is_refused_with_an_id(play: Play) -> None:
     assert b"connection: close\r\n" in transport.written
 
 
+def test_who_was_not_let_in_is_recorded(playbook: Callable[..., Play]) -> None:
+    play = playbook(mode=AuthMode.AUTO)
+    play.open(key=b"kt_gk_wrong", headers=["X-Request-Id: mine"])
+    play.open(key=None, headers=["Origin: https://evil.example"])
+    starts, finishes = play.records[::2], play.records[1::2]
+    assert [(record["kind"], record["key"], record["operation"]) for record in starts] == [("start", None, "chat")] * 2
+    assert starts[0]["attributes"] == {"client_request_id": "mine"}
+    assert [record["id"] for record in starts] == [record["id"] for record in finishes]
+    assert [(record["outcome"], record["status"], record["code"]) for record in finishes] == [
+        ("refused", 401, "invalid_api_key"),
+        ("refused", 403, "forbidden_origin"),
+    ]
+    assert b"kt_gk_" not in b"".join(play.audit)
+
+
+@pytest.mark.parametrize(
+    "text", [configuration(chain=""), configuration(policies="\n  audit-logger: {log_all_access: false}\n")]
+)
+def test_who_was_not_let_in_is_recorded_only_where_it_is_wanted(playbook: Callable[..., Play], text: str) -> None:
+    play = playbook(text)
+    play.open(key=b"kt_gk_wrong")
+    assert play.records == []
+
+
 # Azure's paths
 
 
