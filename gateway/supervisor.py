@@ -13,6 +13,7 @@ import errno
 import fcntl
 import hashlib
 import logging
+import operator
 import os
 import signal
 import socket
@@ -50,7 +51,7 @@ STOP_GRACE_SECONDS: Final = 8.0
 PREPARE_SECONDS: Final = 30.0
 """How long a worker may take to compile a new configuration."""
 LOOK_SECONDS: Final = 0.02
-NEEDS_RESTART: Final = ("listen", "workers", "fail_mode")
+NEEDS_RESTART: Final = ("listen", "workers", "fail_mode", "logging.format")
 """Settings of `gateway` that a running gateway cannot change, or not whole."""
 
 log = logging.getLogger("gateway.supervisor")
@@ -386,7 +387,8 @@ class Supervisor:
         self._reload_success.set(1)
         log.info("configuration reloaded", extra={"version": self._run_file.version[:12]})
         for name in NEEDS_RESTART:
-            if getattr(settings, name) != getattr(self._first_settings, name):
+            setting = operator.attrgetter(name)
+            if setting(settings) != setting(self._first_settings):
                 log.warning("a changed setting needs a restart", extra={"setting": f"gateway.{name}"})
         self._settings = settings
 
