@@ -33,6 +33,8 @@ from tests.recordings import Recording
 HEADER = "x-replay"
 OPERATIONS = ("chat/completions", "completions", "embeddings", "responses")
 MAX_CUTS = 24
+ASK_AGAIN_SECONDS = 0.0001
+"""Between two looks at what has been read; without it the provider would take the processor from the reader."""
 _DONE = b"data: [DONE]\n\n"
 
 
@@ -73,8 +75,10 @@ class Case:
 
     @property
     def manners(self) -> list[Manner]:
-        """All that make sense for this answer."""
-        return [manner for manner in Manner if manner is not Manner.EVENTS or self.recording.streams]
+        """Whole, for each event, and cut. Streams are chunked, one in four also sized; the others half and half."""
+        if self.recording.streams:
+            return [Manner.WHOLE, Manner.EVENTS, Manner.CUT_CHUNKED, *([] if self.index % 4 else [Manner.CUT_SIZED])]
+        return [Manner.WHOLE, Manner.CUT_CHUNKED if self.index % 2 else Manner.CUT_SIZED]
 
 
 def operation_of(recording: Recording) -> str | None:
@@ -270,7 +274,7 @@ class _Connection(asyncio.Protocol):
         if not self._kernel.unread(*self._ends):
             self._transport.write(left.pop(0))
         if left:
-            asyncio.get_running_loop().call_soon(self._write, left)
+            asyncio.get_running_loop().call_later(ASK_AGAIN_SECONDS, self._write, left)
 
 
 class Kernel:
