@@ -419,6 +419,21 @@ def test_an_answer_without_usage_leaves_the_estimate_standing(playbook: Callable
     assert used_tokens(play) >= 5000
 
 
+def test_a_request_that_a_provider_did_not_answer_takes_no_tokens(playbook: Callable[..., Play]) -> None:
+    play = playbook(key=gateway_key(tokens_per_minute=10_000))
+    play.ask({**CHAT, "max_tokens": 5000})
+    play.provider().says(respond(error_body(), 500))
+    assert used_tokens(play) == 0
+
+
+def test_what_was_broken_off_leaves_the_estimate_standing(playbook: Callable[..., Play]) -> None:
+    play = playbook(key=gateway_key(tokens_per_minute=10_000))
+    exchange = play.ask({**STREAM, "max_tokens": 5000})
+    play.provider().says(SSE_HEAD, chunk(delta("Hi")))
+    exchange.on_client_gone()
+    assert used_tokens(play) >= 5000
+
+
 def test_what_no_provider_received_is_given_back(playbook: Callable[..., Play]) -> None:
     play = playbook(
         configuration(chain="dlp-filter", policies=dlp()),

@@ -115,8 +115,8 @@ def test_what_is_pipelined_is_bounded() -> None:
 
 def test_many_small_requests_in_one_read() -> None:
     wire = Wire()
-    wire.sends(get() * 2000)
-    assert len(wire.answers) == 2000
+    wire.sends(get() * 500)
+    assert len(wire.answers) == 500
 
 
 def test_a_client_that_reads_nothing_is_not_answered_without_end() -> None:
@@ -130,7 +130,7 @@ def test_a_client_that_reads_nothing_is_not_answered_without_end() -> None:
     assert "paused" in wire.transport.events
     wire.transport.unsent = 0
     wire.connection.resume_writing()
-    assert len(wire.answers) == 5101
+    assert wire.transport.written.count(b"HTTP/1.1 200 OK\r\n") == 5101
     assert wire.transport.events[-1] == "resumed"
 
 
