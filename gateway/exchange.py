@@ -121,7 +121,7 @@ _OVER: Final = (State.ENDED, State.METERING)
 """The client has all that it will get; its connection may serve another request by now."""
 
 
-# Bound once, for what every request runs: a look-up on an enum's class costs 0.04 µs, a module's name 0.01.
+# Bound once, for what every request runs: a look-up on an enum's class costs 0.15 µs, a module's name 0.01.
 _READING: Final = State.READING
 _CONNECTING: Final = State.CONNECTING
 _WAITING: Final = State.WAITING
@@ -141,7 +141,7 @@ class Course:
     A client keeps its connection and sends the same head again (`downstream.head.Template`), so from the second request
     on only the body and the moment are new: route, candidates, the provider's head and the audit record are as before.
     Keys and configurations are never changed but replaced, with their `Binding`, which makes the course void.
-    It saves 9 µs of 27.
+    It saves 6 µs of 39.
     """
 
     __slots__ = (

@@ -191,7 +191,7 @@ class Hold:
         row = self._row
         reset = self._second + WINDOW - self._now
         if row.lines is not None and self.estimate:
-            # The ordinary key has both limits; what does not change is in the row's format: 0.9 µs instead of 1.6.
+            # The ordinary key has both limits; what does not change is in the row's format: 0.6 µs instead of 1.1.
             requests, tokens = row.rpm - self._requests - 1.0, row.tpm - self._tokens - self.estimate
             shown = b"%.3f" % reset
             return row.lines % (

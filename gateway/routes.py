@@ -33,7 +33,7 @@ class BreakerState(enum.Enum):
 
 
 CLOSED: Final = BreakerState.CLOSED
-"""For the hot path: a look-up on an enum's class costs 0.04 µs, a module's name 0.01."""
+"""For the hot path: a look-up on an enum's class costs 0.15 µs, a module's name 0.01."""
 
 
 class Breaker:

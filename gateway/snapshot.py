@@ -57,11 +57,10 @@ class Configuration:
 class Binding:
     """A key bound to its configuration: what one look-up must give a request. `key` None: a request without a key.
 
-    `credential` is the client's own, as a header line, where it is passed through to the provider. `good_until`: when
-    the key expires or is revoked, whichever is first.
+    `credential` is the client's own, as a header line, where it is passed through to the provider.
     """
 
-    __slots__ = ("configuration", "credential", "expires_at", "good_until", "key", "limited")
+    __slots__ = ("configuration", "credential", "expires_at", "key", "limited")
 
     def __init__(self, key: GatewayKey | None, configuration: Configuration, *, credential: bytes = b"") -> None:
         self.key = key
@@ -71,8 +70,6 @@ class Binding:
             key.requests_per_minute is None and key.tokens_per_minute is None and key.max_concurrency is None
         )
         self.expires_at = float("inf") if key is None or key.expires_at is None else key.expires_at
-        revoked_at = None if key is None else key.revoked_at
-        self.good_until = self.expires_at if revoked_at is None else min(self.expires_at, revoked_at)
 
 
 class Snapshot:

@@ -83,21 +83,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def check_unique(body: bytes, bulk_key: bytes, bulk: bytes, key: bytes = b'"model"') -> None:
     """Make sure that neither `key` nor `bulk_key` (both with their quotes) stands twice in the top-level object.
 
-    `bulk` is the value of `bulk_key` as decoded, nearly all of the body: only its two sides are searched, in place, and
-    the whole where that leaves a doubt. Costs 0.8 µs for 1 KB (1.1 with slices of the two sides), where parsing again
-    costs 4. Raises InvalidRequest.
+    `bulk` is the value of `bulk_key` as decoded, nearly all of the body: only what is left outside it is searched, and
+    the whole where that leaves a doubt. Costs 0.6 µs for 1 KB and 3 for 32 KB, where parsing again costs 4 and 60.
+    Raises InvalidRequest.
     """
-    find = body.find
-    at = find(bulk_key)
-    start = find(bulk[:1], at + len(bulk_key))
+    at = body.find(bulk_key)
+    start = body.find(bulk[:1], at + len(bulk_key))
     end = start + len(bulk)
+    # A copy of the rest: searching it on both sides of `bulk` in place costs 0.2 µs more.
+    rest = body[:at] + body[end:]
     if (
         at < 0
-        or not body.startswith(bulk, start)
-        or body.count(key, 0, at) + body.count(key, end) > 1
-        or find(bulk_key, end) >= 0  # `in` costs bytes 0.4 µs more
-        or (find(b"\\", 0, at) >= 0 and _ASCII_ESCAPE.search(body, 0, at))
-        or (find(b"\\", end) >= 0 and _ASCII_ESCAPE.search(body, end))
+        or body[start:end] != bulk
+        or rest.count(key) > 1
+        or rest.find(bulk_key) >= 0  # `in` costs bytes 0.4 µs more
+        or (rest.find(b"\\") >= 0 and _ASCII_ESCAPE.search(rest))
     ):
         refuse_duplicate_keys(body)
 

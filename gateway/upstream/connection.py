@@ -94,7 +94,7 @@ STEPS: Final = {
 # Kept on the members: a look-up by enum member costs 0.2 µs, since enum hashes in Python; this way a step costs 0.05.
 for _state, _steps in STEPS.items():
     _state.steps = _steps
-# Bound once, for what every request runs: a look-up on an enum's class costs 0.04 µs, a module's name 0.01.
+# Bound once, for what every request runs: a look-up on an enum's class costs 0.15 µs, a module's name 0.01.
 _IDLE: Final = State.IDLE
 _LEASED: Final = State.LEASED
 _WAITING: Final = State.WAITING
@@ -346,7 +346,7 @@ class UpstreamConnection(asyncio.Protocol):
             and not self._transport.get_write_buffer_size()
             and not self._transport.is_closing()
         ):
-            # The ordinary answer is whole in one read: `_begin_body` and `_finish` in one, for 0.5 µs instead of 1.3.
+            # The ordinary answer is whole in one read: `_begin_body` and `_finish` in one, for 0.6 µs instead of 1.2.
             listener = self._told()
             self._listener = self.lane = self.walker = None
             self.served += 1

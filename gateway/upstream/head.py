@@ -35,7 +35,7 @@ class Body(enum.Enum):
 
 
 _SIZED: Final = Body.SIZED
-"""A look-up on an enum's class costs 0.04 µs, a module's name 0.01."""
+"""A look-up on an enum's class costs 0.15 µs, a module's name 0.01."""
 
 
 class _Collector:
@@ -78,7 +78,7 @@ def parse_head(data: bytes, *, to_head: bool = False) -> tuple[ResponseHead, Bod
     keep_alive = version == b"HTTP/1.1 "
     connection = look_up(b"connection")
     if connection is None and keep_alive and status == 200 and not to_head:
-        # The ordinary answer says its size in plain digits: 0.25 µs, where the general rules take 0.7.
+        # The ordinary answer says its size in plain digits: 2.6 µs for the head, by the general rules 3.2.
         length = look_up(b"content-length", b"")
         if length.isdigit() and 0 < len(length) <= 9 and b"transfer-encoding" not in fields:
             size = head.content_length = int(length)
