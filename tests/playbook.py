@@ -328,6 +328,7 @@ class Pool:
         self.providers: list[Provider] = []
         self.tickets: list[Ticket] = []
         self.free: list[Provider] = []
+        self.lingering: list[UpstreamConnection] = []
         self._clock = clock
 
     def take(self, destination: Destination) -> UpstreamConnection | None:
@@ -368,7 +369,7 @@ class Pool:
         self.free += [one for one in self.providers if one.connection is connection and one not in self.free]
 
     def on_connection_lingering(self, connection: UpstreamConnection) -> None:
-        pass
+        self.lingering.append(connection)
 
     def on_connection_closed(self, connection: UpstreamConnection) -> None:
         self.free = [one for one in self.free if one.connection is not connection]
