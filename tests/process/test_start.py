@@ -20,6 +20,7 @@ from tests.process.support import MOCK, answers, until
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     paid = {"id": "paid", "provider": "openai", "model": "gpt-4o", "secret_key_ref": {"env": "A_KEY_THAT_IS_NOT_SET"}}
     with running_gateway(tmp_path_factory.mktemp("start"), configuration(MOCK, paid, name="my-config")) as gateway:
+        until(lambda: "Call it:" in gateway.log, "the banner")
         yield gateway
 
 
