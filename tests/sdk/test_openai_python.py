@@ -13,6 +13,7 @@ from typing import Any
 import openai
 import pytest
 from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
+from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
 
 from tests.provider import RESET, chunk, head, respond, stream
@@ -393,6 +394,20 @@ class TestWhatTheProviderSees:
         assert [chunk.choices[0].delta.content for chunk in chunks] == ["Hi"]
         assert b'"stream_options":{"include_usage":true}' in stand.script.requests[0].body
 
+    def test_what_is_left_of_asking_for_usage_is_a_null(self, client: OpenAI, stand: Stand) -> None:
+        """OpenAI then writes `"usage":null` into every other chunk. Chunks go on as they are, so it stays: `usage` is
+        None either way, but it counts as set.
+        """
+        base = b'"id":"c","object":"chat.completion.chunk","created":1,"model":"m"'
+        word = b'{%b,"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}' % base
+        counted = b'{%b,"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}' % base
+        frames = [b"data: %b\n\n" % data for data in (word[:-1] + b',"usage":null}', counted, b"[DONE]")]
+        stand.script.answer(stream(*frames))
+        (got,) = list(client.chat.completions.create(model="scripted", messages=MESSAGES, stream=True))
+        direct = ChatCompletionChunk.model_validate_json(word)
+        assert got.model_dump() == direct.model_dump()
+        assert got.model_fields_set - direct.model_fields_set == {"usage"}
+
 
 class TestAzure:
     """`AzureOpenAI`, with its paths, its `api-key` header and its `api-version` in the query."""
@@ -432,6 +447,12 @@ class TestAzure:
     def test_token_in_place_of_a_key(self, stand: Stand) -> None:
         with AzureOpenAI(
             azure_ad_token=stand.key, azure_endpoint=stand.gateway.url, api_version=API_VERSION, max_retries=0
+        ) as client:
+            assert client.chat.completions.create(model="mock-gpt", messages=MESSAGES).choices
+
+    def test_the_gateway_key_wins_over_another_credential_beside_it(self, stand: Stand) -> None:
+        with OpenAI(
+            api_key="sk-left-over", base_url=stand.gateway.api, default_headers={"api-key": stand.key}, max_retries=0
         ) as client:
             assert client.chat.completions.create(model="mock-gpt", messages=MESSAGES).choices
 
