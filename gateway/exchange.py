@@ -200,7 +200,6 @@ class Exchange:
         "output_decisions",
         "passes_whole",
         "pause",
-        "provider_done",
         "reads",
         "recorded",
         "redactions",
@@ -261,7 +260,6 @@ class Exchange:
         self.connection: Connection | None = None
         self.pause: Any = None
         self.relay: Relay = _NO_RELAY
-        self.provider_done = False
         self.passes_whole = False
         self.begun = False
         self.recorded = False
@@ -491,7 +489,6 @@ class Exchange:
         """Occupy the target, and make its request of the client's."""
         self.target = target
         self.lane = lane
-        self.provider_done = False
         view, translation = self.view, lane.translation
         self.translated = translation.request(
             self.body, view, model=target.upstream_model, replacements=self.replacements, meter=True
@@ -734,7 +731,6 @@ class Exchange:
         self.reads += 1
         out = relay.feed(data, end)
         if end:
-            self.provider_done = True
             self.connection = None
             self._vacate()
         if self.state is State.REVIEWING:
@@ -972,7 +968,6 @@ class Exchange:
         if not streams:
             self.client.abort()
             return
-        self.relay.raw = False
         refused = isinstance(error, PolicyRefusal)
         self.client.send(event(error, self._shown_id().decode("latin-1"), self.endpoint.wire), end=refused, raw=False)
         if not refused:

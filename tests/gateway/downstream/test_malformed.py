@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.downstream.http import DownstreamLimits
 from gateway.errors import MalformedHTTP
 from tests.gateway.downstream.support import Wire
 from tests.wire.requests import MALFORMED, get
@@ -78,6 +79,13 @@ def test_after_a_repeated_head() -> None:
         wire.sends(good, good, good.replace(b"Content-Length: 3", b"Content-Length: " + wrong))
         assert [status for status, _ in wire.answers] == [200, 200, 400], wrong
         assert wire.closed
+
+
+def test_a_repeated_head_with_a_body_too_large() -> None:
+    wire = Wire(DownstreamLimits(body_bytes=10))
+    for size in (10, 10, 11):
+        wire.sends(b"POST /echo HTTP/1.1\r\nHost: gateway\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+    assert [status for status, _ in wire.answers] == [200, 200, 413]
 
 
 def test_a_repeated_head_with_other_lengths() -> None:
