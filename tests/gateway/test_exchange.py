@@ -1368,3 +1368,13 @@ def test_it_goes_out_again_only_so_often(play: Play) -> None:
         play.provider(index).closes()
     assert len(play.pool.providers) == 4
     assert play.finish()["code"] == "upstream_reset"
+
+
+def test_the_use_of_a_key_is_counted_once(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+    monkeypatch.setattr(play.services, "_count_use", lambda key, now: used.append(key.id))
+    play.ask(CHAT)
+    play.provider().says(respond(answer()))
+    assert len(used) == 1
+    play.ask({**CHAT, "model": "none"})
+    assert len(used) == 2
