@@ -1049,9 +1049,6 @@ class Exchange:
         if self.hold is not None:
             self._settle(outcome)
         services.count(self, status, code, now)
-        key = self.binding.key
-        if key is not None:
-            services.key_used(key)
         if self.audited or self.binding.configuration.audits_everything:
             self._audit_finish(outcome, status, code, more_bytes, now)
 
