@@ -6,7 +6,10 @@ store by its URL. Drivers are chosen elsewhere and are nothing an operator must 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+import sqlite3
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -53,16 +56,34 @@ class Location:
             return
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            if not self.path.exists():
+                _make(self.path)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CLOEXEC))
         except PermissionError as error:
             raise StoreUnavailable(f"no permission to open the store {self} ({error.strerror})") from error
-        except OSError as error:
-            raise StoreReadOnly(f"the store {self} cannot be opened for writing ({error.strerror})") from error
+        except (OSError, sqlite3.Error) as error:
+            raise StoreReadOnly(f"the store {self} cannot be opened for writing ({error})") from error
 
     def require(self) -> None:
         """Raises StoreMissing when there is no such file."""
         if self.path is not None and not self.path.is_file():
             raise StoreMissing(f"there is no store at {self}; `kt gateway-key create` or `kt gateway run` makes it")
+
+
+def _make(path: Path) -> None:
+    """A new, empty database that is in WAL mode from birth; if another process is faster, its file stays.
+
+    Two connections that turn one database to WAL at the same moment do not wait for each other: one of them fails.
+    """
+    making = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    os.close(os.open(making, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    try:
+        with contextlib.closing(sqlite3.connect(making)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+        with contextlib.suppress(FileExistsError):
+            os.link(making, path)
+    finally:
+        making.unlink(missing_ok=True)
 
 
 def _path(text: str) -> Path:
