@@ -9,6 +9,9 @@ BENCH_ARGS ?=
 LOADTEST_SECONDS ?= 60
 LOADTEST_USERS ?= 50
 
+# Bytecode is written whatever the surroundings say: without it a gateway takes 1.4 s to start instead of 0.7.
+export PYTHONDONTWRITEBYTECODE :=
+
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
@@ -38,7 +41,7 @@ run: $(RUNTIME) ## Start the gateway on PORT (41002) with CONFIG (examples/polic
 	$(BIN)/kt gateway run --policy-config $(CONFIG) --port $(PORT)
 
 test: $(DEV) node-sdk ## Run the whole test suite but the container image
-	$(BIN)/python -m pytest -n 2 -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
 test-image: $(DEV) ## Build the container image and try it (root, debootstrap and buildah needed; minutes)
 	$(BIN)/python -m pytest -m slow tests/test_image.py $(PYTEST_ARGS)

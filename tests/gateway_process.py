@@ -167,7 +167,8 @@ def running_gateway(
     """Run a gateway with these configurations (YAML), the first being the default one.
 
     `arguments` are further ones of `kt gateway run` (`["--workers", "2"]`). `environment` is added to that of the
-    tests, from which the variables of gateways, of SDKs and of proxies are taken away. `ready` False: the block
+    tests, from which the variables of gateways, of SDKs and of proxies are taken away, and the one that keeps Python
+    from writing bytecode (compiling anew at each start costs a second of CPU). `ready` False: the block
     is entered at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -189,7 +190,7 @@ def _environment(folder: Path, added: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("KT_", "OPENAI_", "AZURE_")) and not name.lower().endswith("_proxy")
+        if not name.startswith(("KT_", "OPENAI_", "AZURE_", "PYTHONDONTWRITE")) and not name.lower().endswith("_proxy")
     }
     return {**kept, "KT_STATE_DIR": str(folder / "state"), **added}
 
