@@ -23,11 +23,19 @@ from policy import scan
 from policy.audit_logger import AuditLogger, AuditLoggerSettings
 from policy.base import Hook, Match, Pattern, Pipeline, Policy, PolicyConfigError, Problem, Redaction, Ruling, View
 from policy.dlp_filter import DlpFilter
+from policy.language_validator import LanguageValidator
+from policy.model_access import ModelAccess
+from policy.rbac import Rbac
+from policy.safety_filter import SafetyFilter
 from policy.text import redact
 
 KINDS: dict[str, type[Policy[Any]]] = {
     AuditLogger.kind: AuditLogger,
     DlpFilter.kind: DlpFilter,
+    LanguageValidator.kind: LanguageValidator,
+    ModelAccess.kind: ModelAccess,
+    Rbac.kind: Rbac,
+    SafetyFilter.kind: SafetyFilter,
 }
 """Every policy kind that a chain may name, with its class; `KINDS[kind].Settings` is the schema of its settings."""
 

@@ -51,10 +51,11 @@ def play(build: Callable[..., Pipeline]) -> Play:
     def play(kind: str, case: Mapping[str, Any]) -> None:
         pipeline = build({kind: case.get("settings", {})})
         texts = [_part(text) for text in case["texts"]]
+        subject = msgspec.structs.replace(SUBJECT, **case.get("subject", {}))
         if case.get("phase", "input") == Phase.INPUT:
-            screening = pipeline.screen(SUBJECT, texts)
+            screening = pipeline.screen(subject, texts)
         else:
-            screening = pipeline.review(SUBJECT, texts, delivered=case.get("delivered", False))
+            screening = pipeline.review(subject, texts, delivered=case.get("delivered", False))
         _compare(screening, texts, case["expect"])
 
     return play

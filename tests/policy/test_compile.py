@@ -290,7 +290,7 @@ def problems(chain: list[str], **settings: msgspec.Struct) -> list[tuple[str, st
 
 def test_unknown_and_repeated_kinds() -> None:
     assert problems(["audit-logger", "dlp-fliter", "audit-logger"]) == [
-        ("policies.chain[1]", "unknown policy kind `dlp-fliter`; known: audit-logger, dlp-filter"),
+        ("policies.chain[1]", f"unknown policy kind `dlp-fliter`; known: {', '.join(sorted(KINDS))}"),
         ("policies.chain[2]", "`audit-logger` is in the chain already"),
     ]
 
