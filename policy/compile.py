@@ -25,6 +25,7 @@ from policy.base import Hook, Match, Pattern, Pipeline, Policy, PolicyConfigErro
 from policy.dlp_filter import DlpFilter
 from policy.language_validator import LanguageValidator
 from policy.model_access import ModelAccess
+from policy.pii_detector import PiiDetector
 from policy.rbac import Rbac
 from policy.safety_filter import SafetyFilter
 from policy.text import redact
@@ -34,6 +35,7 @@ KINDS: dict[str, type[Policy[Any]]] = {
     DlpFilter.kind: DlpFilter,
     LanguageValidator.kind: LanguageValidator,
     ModelAccess.kind: ModelAccess,
+    PiiDetector.kind: PiiDetector,
     Rbac.kind: Rbac,
     SafetyFilter.kind: SafetyFilter,
 }
