@@ -17,6 +17,11 @@ from gateway.types import Delivery, Phase, Screening, Subject, TextPart, Verdict
 
 if TYPE_CHECKING:
     from policy.audit_logger import AuditLoggerSettings
+    from policy.external_moderation import ExternalModerationSettings
+    from policy.human_oversight import HumanOversightSettings
+
+BEFORE = 128
+"""Bytes of text before a match that a policy may look at while a stream flows."""
 
 INLINE_BYTES = 256 * 1024
 """Up to so many bytes a scan may run on the event loop: well under a millisecond (figures in `scan.py`)."""
@@ -46,6 +51,16 @@ class Pipeline(Protocol):
     @property
     def audits(self) -> bool:
         """`audit-logger` is in the chain."""
+        ...
+
+    @property
+    def moderation(self) -> ExternalModerationSettings | None:
+        """Whom to ask when all others have spoken, if `external-moderation` is in the chain."""
+        ...
+
+    @property
+    def oversight(self) -> HumanOversightSettings | None:
+        """How escalated requests wait for a person, if `human-oversight` is in the chain."""
         ...
 
     @property
@@ -79,6 +94,8 @@ class Pattern(msgspec.Struct, frozen=True):
     less often than `regex`, never more often. Empty: `regex` itself is the match."""
     once: bool = False
     """One match in each text part is enough: whoever blocks need not know the others."""
+    check: Callable[[bytes], bool] | None = None
+    """Asked of each match, as bytes; what it does not confirm (a check digit that is wrong) is no match."""
 
 
 class Match(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -91,19 +108,70 @@ class Match(msgspec.Struct, frozen=True, gc=False, order=True):
 
 
 class Redaction(msgspec.Struct, frozen=True, gc=False, order=True):
-    """Put `replacement` in the place of bytes `start` to `end` of text part `part` (UTF-8)."""
+    """Put `replacement` in the place of bytes `start` to `end` of text part `part` (UTF-8).
+
+    With a `label` the value is to come back in the answer: what goes out is `<LABEL_1>`, numbered by the chain, the same
+    for the same value and never one that the texts contain already; `replacement` is then used for answers alone.
+    """
 
     part: int
     start: int
     end: int
     replacement: str
+    label: str = ""
+
+
+class Tool(msgspec.Struct, frozen=True, gc=False):
+    """A function that the request declares. `parameters` is its JSON Schema as bytes, or None."""
+
+    name: str
+    parameters: bytes | None = None
+
+
+class Call(msgspec.Struct, frozen=True, gc=False):
+    """The answer calls a tool. `arguments` is JSON text as the model wrote it, `path` its place in the answer."""
+
+    name: str
+    arguments: str
+    path: str = ""
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What an answer is judged by, besides its own texts.
+
+    `request` holds the request's texts; `tools` what it declares; `calls` what the answer calls; `response_format` is
+    the JSON of the format asked for, or empty; `finish_reason` is the provider's word, or empty.
+    """
+
+    request: Sequence[TextPart] = ()
+    tools: Sequence[Tool] = ()
+    calls: Sequence[Call] = ()
+    response_format: bytes = b""
+    finish_reason: str = ""
+
+
+NO_CONTEXT = Context()
 
 
 class View(msgspec.Struct, frozen=True):
-    """What a hook sees: the texts of one phase, and the matches of its own patterns in order of place."""
+    """What a hook sees: the texts of one phase, and the matches of its own patterns in order of place.
+
+    In the output phase `context` has what the answer replies to. `request` and `finish_reason` are short for it.
+    """
 
     texts: Sequence[TextPart]
     matches: Sequence[Match] = ()
+    context: Context = NO_CONTEXT
+
+    @property
+    def request(self) -> Sequence[TextPart]:
+        """The texts of the request that an answer replies to."""
+        return self.context.request
+
+    @property
+    def finish_reason(self) -> str:
+        """Why the answer ended, in the provider's word; empty where that is not known."""
+        return self.context.finish_reason
 
 
 class Ruling(msgspec.Struct, frozen=True):
@@ -145,6 +213,10 @@ class Policy(Generic[S]):
 
     A policy that has `patterns` is asked only where one of them matched; a policy that has none is asked every time.
     It has no state that a request changes: the same object serves all requests, in any thread.
+
+    Settings of these names are obeyed for every policy that has them, without a word of its own: `mode` (`monitor`:
+    what it says is recorded and nothing comes of it), `streaming` (`hold_done`, `guard` or `buffer`), and `on_error`
+    (`block` or `allow`, in place of the gateway's fail mode).
     """
 
     kind: ClassVar[str]
@@ -155,6 +227,11 @@ class Policy(Generic[S]):
     patterns: tuple[Pattern, ...] = ()
     phases: tuple[Phase, ...] = (Phase.INPUT, Phase.OUTPUT)
     """Narrowed by a policy whose settings choose the phase."""
+    guards: ClassVar[bool] = False
+    """It can judge an answer while it flows (`streaming: guard`): by its matches, `BEFORE` bytes before and `after`
+    bytes after each of them, and nothing else."""
+    after: int = 0
+    """For `guards`: so many bytes after a match are needed to judge it, so that they are waited for."""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings

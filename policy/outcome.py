@@ -23,6 +23,14 @@ Mode = Annotated[
     Literal["enforce", "monitor"],
     Meta(description="`monitor` records what would have happened and lets everything pass unchanged."),
 ]
+Streaming = Annotated[
+    Literal["hold_done", "guard", "buffer"],
+    Meta(
+        description="For answers in a stream. `hold_done`: everything flows, and the end waits for the verdict. `guard`: "
+        "the text is checked as it flows, and what could be the beginning of a match is held back. `buffer`: nothing "
+        "leaves before the whole has been judged."
+    ),
+]
 Message = Annotated[
     str, Meta(max_length=1024, description="What a refused client is told, in place of the standard sentence.")
 ]
