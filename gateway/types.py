@@ -91,7 +91,8 @@ class Screening(msgspec.Struct, frozen=True):
     """What a whole chain says in one phase.
 
     `verdict` is the strictest of the decisions. `replacements` maps the index of a text part to the text that takes
-    its place (redaction); empty unless `verdict` is REDACT. `message` is for the client, set on BLOCK and ESCALATE.
+    its place (redaction); empty unless `verdict` is REDACT, or ESCALATE, where it holds for what is approved. `message`
+    is for the client, set on BLOCK and ESCALATE.
     """
 
     verdict: Verdict

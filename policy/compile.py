@@ -23,6 +23,8 @@ from policy import scan
 from policy.audit_logger import AuditLogger, AuditLoggerSettings
 from policy.base import Hook, Match, Pattern, Pipeline, Policy, PolicyConfigError, Problem, Redaction, Ruling, View
 from policy.dlp_filter import DlpFilter
+from policy.external_moderation import ExternalModeration, ExternalModerationSettings
+from policy.human_oversight import HumanOversight, HumanOversightSettings
 from policy.language_validator import LanguageValidator
 from policy.model_access import ModelAccess
 from policy.pii_detector import PiiDetector
@@ -33,6 +35,8 @@ from policy.text import redact
 KINDS: dict[str, type[Policy[Any]]] = {
     AuditLogger.kind: AuditLogger,
     DlpFilter.kind: DlpFilter,
+    ExternalModeration.kind: ExternalModeration,
+    HumanOversight.kind: HumanOversight,
     LanguageValidator.kind: LanguageValidator,
     ModelAccess.kind: ModelAccess,
     PiiDetector.kind: PiiDetector,
@@ -75,14 +79,19 @@ def compile_chain(
     except scan.PatternError as error:
         raise PolicyConfigError([Problem("policies.chain", str(error))]) from error
     audit = chosen.get(AuditLogger.kind)
+    moderation, oversight = chosen.get(ExternalModeration.kind), chosen.get(HumanOversight.kind)
+    asked = moderation.phase if isinstance(moderation, ExternalModerationSettings) else ()
+    reviews = bool(outgoing.steps) or Phase.OUTPUT in asked
     return ChainPipeline(
         configuration_id=configuration_id,
         version=_version(chain, chosen, fail_mode),
-        delivery=Delivery.HOLD_DONE if outgoing.steps else Delivery.PASS,
-        reads_input=bool(incoming.steps),
-        reads_output=bool(outgoing.steps),
+        delivery=Delivery.HOLD_DONE if reviews else Delivery.PASS,
+        reads_input=bool(incoming.steps) or Phase.INPUT in asked,
+        reads_output=reviews,
         audits=audit is not None,
         audit=audit if isinstance(audit, AuditLoggerSettings) else None,
+        moderation=moderation if isinstance(moderation, ExternalModerationSettings) else None,
+        oversight=oversight if isinstance(oversight, HumanOversightSettings) else None,
         incoming=incoming,
         outgoing=outgoing,
     )
@@ -127,6 +136,8 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
     reads_output: bool
     audits: bool
     audit: AuditLoggerSettings | None
+    moderation: ExternalModerationSettings | None
+    oversight: HumanOversightSettings | None
     incoming: _Stage
     outgoing: _Stage
 
@@ -247,7 +258,9 @@ class _Stage:
                 redactions += ruling.redactions
         if verdict is Verdict.REDACT:
             return Screening(verdict, tuple(decisions), redact(texts, redactions))
-        return Screening(verdict, tuple(decisions), message=message)
+        # What a person approves goes on redacted all the same.
+        kept = redact(texts, redactions) if verdict is Verdict.ESCALATE else {}
+        return Screening(verdict, tuple(decisions), kept, message)
 
     def _ask(self, step: _Step, subject: Subject, view: View, broken: Exception | None) -> Ruling:
         if broken is not None:

@@ -158,7 +158,7 @@ def test_a_block_stops_the_chain(chain_of: Build, subject: Subject) -> None:
     assert screening.message == "Refused by policy second (second.no)."
 
 
-def test_a_block_outranks_an_escalation_and_drops_redactions(chain_of: Build, subject: Subject) -> None:
+def test_a_block_outranks_an_escalation_which_keeps_redactions(chain_of: Build, subject: Subject) -> None:
     redaction = (Redaction(0, 0, 1, "X"),)
     policies = [
         scripted("red", saying(Verdict.REDACT, redactions=redaction)),
@@ -166,7 +166,11 @@ def test_a_block_outranks_an_escalation_and_drops_redactions(chain_of: Build, su
         scripted("end", saying(Verdict.BLOCK, message="no")),
     ]
     screening = chain_of(*policies[:2]).screen(subject, FALCON)
-    assert (screening.verdict, screening.message, dict(screening.replacements)) == (Verdict.ESCALATE, "ask", {})
+    assert (screening.verdict, screening.message, dict(screening.replacements)) == (
+        Verdict.ESCALATE,
+        "ask",
+        {0: "X falcon"},
+    )
     screening = chain_of(*policies).screen(subject, FALCON)
     assert (screening.verdict, screening.message, dict(screening.replacements)) == (Verdict.BLOCK, "no", {})
 
