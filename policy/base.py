@@ -110,8 +110,8 @@ class Match(msgspec.Struct, frozen=True, gc=False, order=True):
 class Redaction(msgspec.Struct, frozen=True, gc=False, order=True):
     """Put `replacement` in the place of bytes `start` to `end` of text part `part` (UTF-8).
 
-    With a `label` the value is to come back in the answer: what goes out is `<LABEL_1>`, numbered by the chain, the same
-    for the same value and never one that the texts contain already; `replacement` is then used for answers alone.
+    With a `label` the value is to come back in the answer: what goes out is `<LABEL_1>`, numbered by the chain, the
+    same for the same value and never one that the texts contain already; `replacement` is then used for answers alone.
     """
 
     part: int

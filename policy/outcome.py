@@ -26,8 +26,8 @@ Mode = Annotated[
 Streaming = Annotated[
     Literal["hold_done", "guard", "buffer"],
     Meta(
-        description="For answers in a stream. `hold_done`: everything flows, and the end waits for the verdict. `guard`: "
-        "the text is checked as it flows, and what could be the beginning of a match is held back. `buffer`: nothing "
+        description="For answers in a stream. `hold_done`: everything flows, and the end waits for the verdict. "
+        "`guard`: the text is checked as it flows, and what could be the beginning of a match is held back. `buffer`: nothing "
         "leaves before the whole has been judged."
     ),
 ]

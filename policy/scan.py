@@ -175,19 +175,24 @@ class Scanner:
 
     def __init__(self, patterns: tuple[Pattern, ...], engine: Engine = DEFAULT_ENGINE) -> None:
         self._filter = engine(tuple(pattern.regex for pattern in patterns))
-        self._places = tuple(map(_Place, patterns))
+        self.places = tuple(map(Place, patterns))
+
+    @property
+    def occurring(self) -> Filter:
+        """The numbers of the patterns that occur in some bytes, which `readable` has made."""
+        return self._filter
 
     def find(self, texts: Sequence[TextPart]) -> tuple[Match, ...]:
         """Every match, in order of place; `Match.pattern` is the number of the pattern in this scanner."""
-        found = self._filter(_readable(encode("\n".join([part.text for part in texts]))))
+        found = self._filter(readable(encode("\n".join([part.text for part in texts]))))
         return self._locate(texts, found) if found else ()
 
     def _locate(self, texts: Sequence[TextPart], found: Collection[int]) -> tuple[Match, ...]:
         matches: list[Match] = []
         for part, text in enumerate(texts):
-            data = _readable(encode(text.text))
+            data = readable(encode(text.text))
             for number in found if len(texts) == 1 else self._filter(data):
-                matches.extend(Match(part, start, end, number) for start, end in self._places[number].spans(data))
+                matches.extend(Match(part, start, end, number) for start, end in self.places[number].spans(data))
         return tuple(sorted(matches))
 
 
@@ -197,11 +202,13 @@ def scanner(patterns: tuple[Pattern, ...], engine: Engine = DEFAULT_ENGINE) -> S
     return Scanner(patterns, engine)
 
 
-class _Place:
+class Place:
     """Where one pattern matches. Compiled when it first occurs: a list of 1,000 terms would cost 0.2 s and 25 MB."""
 
     def __init__(self, pattern: Pattern) -> None:
         self._pattern = pattern
+        self.once = pattern.once
+        self._check = pattern.check
         self._group = 1 if pattern.placed else 0
         self._bounded = _is_bounded(pattern.placed or pattern.regex)
 
@@ -212,18 +219,24 @@ class _Place:
 
     def spans(self, data: bytes) -> Iterator[tuple[int, int]]:
         """Matches that do not overlap, from left to right; after too many of them one match to the end of the text."""
-        count = position = ahead = 0
+        return ((start, end) for start, end, confirmed in self.candidates(data) if confirmed)
+
+    def candidates(self, data: bytes, position: int = 0) -> Iterator[tuple[int, int, bool]]:
+        """The same from `position` on, which may look at what stands before it, and with each whether it is confirmed by
+        the pattern's check. What is not takes its place all the same."""
+        count = ahead = 0
         while (match := self._search(data, position)) is not None:
             start, end = match.span(self._group)
             count += 1
             ahead += len(data) - position
             if count > MAX_SPANS or (ahead > SEARCH_BUDGET_BYTES and not self._bounded):
-                yield start, len(data)
-                return
-            yield start, end
-            if self._pattern.once:
+                yield start, len(data), True
                 return
             position = end
+            confirmed = self._check is None or self._check(data[start:end])
+            yield start, end, confirmed
+            if confirmed and self.once:
+                return
 
 
 def _is_bounded(expression: str) -> bool:
@@ -249,5 +262,6 @@ def _options(**changes: Any) -> Any:
     return options
 
 
-def _readable(data: bytes) -> bytes:
+def readable(data: bytes) -> bytes:
+    """What both engines read alike."""
     return data.replace(b"\x0b", b"\n") if b"\x0b" in data else data

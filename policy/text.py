@@ -24,17 +24,24 @@ def is_encodable(text: str) -> bool:
 def redact(texts: Sequence[TextPart], redactions: Iterable[Redaction]) -> dict[int, str]:
     """The new texts of the parts that change, by index. Redactions that overlap become one, named by the first."""
     by_part: dict[int, list[Redaction]] = {}
-    for redaction in sorted(redactions):
-        spans = by_part.setdefault(redaction.part, [])
-        if spans and redaction.start < spans[-1].end:
-            spans[-1] = _merge(spans[-1], redaction)
-        else:
-            spans.append(redaction)
+    for redaction in merged(redactions):
+        by_part.setdefault(redaction.part, []).append(redaction)
     return {part: _replace(encode(texts[part].text), spans) for part, spans in by_part.items()}
 
 
+def merged(redactions: Iterable[Redaction]) -> list[Redaction]:
+    """In order of place; those that overlap are one, named by the first."""
+    spans: list[Redaction] = []
+    for redaction in sorted(redactions):
+        if spans and redaction.part == spans[-1].part and redaction.start < spans[-1].end:
+            spans[-1] = _merge(spans[-1], redaction)
+        else:
+            spans.append(redaction)
+    return spans
+
+
 def _merge(first: Redaction, second: Redaction) -> Redaction:
-    return Redaction(first.part, first.start, max(first.end, second.end), first.replacement)
+    return Redaction(first.part, first.start, max(first.end, second.end), first.replacement, first.label)
 
 
 def _replace(data: bytes, spans: Sequence[Redaction]) -> str:

@@ -1,0 +1,265 @@
+"""From an expression to one that matches everything that could still become a match of it.
+
+While a text flows, the characters that must wait are those at its end that some further text could complete. For an
+expression E that is what `E` matches and all non-empty beginnings of it, at the end of the text: here `live(E)` writes
+that as an expression again, so that RE2 can look for it from the end backwards and stops where nothing is alive.
+
+The syntax is RE2's (https://github.com/google/re2/wiki/Syntax) as far as `scan.refusal` lets it through. Only its
+structure is understood; what a class or an escape matches is left to RE2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+CHAIN = 128
+"""So many items of a sequence are nested in each other; RE2 refuses a thousand."""
+
+_TOKEN = re.compile(
+    r"\\Q(?P<quoted>.*?)(?:\\E|\Z)"
+    r"|(?P<assertion>\^|\$|\\[bBA]|\\z)"
+    r"|(?P<group>\((?:\?P?<\w+>|\?(?P<flags>[a-zA-Z]*(?:-[a-zA-Z]+)?)(?P<scope>[:)]))?)"
+    r"|(?P<close>\))|(?P<bar>\|)"
+    r"|(?P<repeat>[*+?]|\{\d+(?:,\d*)?\})\??"
+    r"|(?P<atom>\[\^?\]?(?:\[:\^?\w+:\]|\\[pP]\{[^}]*\}|\\x\{[^}]*\}|\\.|[^\]\\])*\]"
+    r"|\\x\{[^}]*\}|\\x[0-9a-fA-F]{2}|\\[pP]\{[^}]*\}|\\[pP].|\\[0-7]{1,3}|\\.|.)",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """One character of some class."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """A place, as `\\b`; no character."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sequenced:
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    branches: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    item: Node
+    least: int
+    most: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group that captures: what stands before the first one is the match's surroundings."""
+
+    item: Node
+
+
+Node = Atom | Assertion | Sequenced | Choice | Repeat | Group
+
+
+class Live(NamedTuple):
+    """`before` is what must stand before the beginning, and is none of it; both are expressions."""
+
+    before: str
+    begun: str
+
+
+def live(expression: str, *, placed: bool = False) -> Live:
+    """An expression for all non-empty beginnings of matches, complete matches included.
+
+    With `placed` the match is group 1. Where only one character at most must stand before and after the group, it is
+    neither a beginning by itself nor waited for longer than until it has come.
+    """
+    node = parse(expression)
+    if placed and isinstance(node, Sequenced):
+        split = next((place for place, item in enumerate(node.items) if isinstance(item, Group)), None)
+        if split is not None:
+            before, group, after = (Sequenced(part) for part in _parts(node.items, split))
+            if _at_most_one(before):
+                return Live(_full(before), _begun(group if _at_most_one(after) else Sequenced((group, after))))
+    return Live("", _begun(node))
+
+
+def _parts(items: tuple[Node, ...], split: int) -> tuple[tuple[Node, ...], ...]:
+    return items[:split], items[split : split + 1], items[split + 1 :]
+
+
+def _at_most_one(node: Node) -> bool:
+    longest = _longest(node)
+    return longest is not None and longest <= 1
+
+
+def parse(expression: str) -> Node:
+    """The structure of an expression that RE2 has accepted."""
+    return _Parser(expression).whole()
+
+
+class _Parser:
+    def __init__(self, expression: str) -> None:
+        self._tokens = list(_TOKEN.finditer(expression))
+        self._at = 0
+
+    def whole(self) -> Node:
+        return self._choice("")
+
+    def _choice(self, flags: str) -> Node:
+        branches = []
+        sequence: list[Node] = []
+        while self._at < len(self._tokens):
+            token = self._tokens[self._at]
+            self._at += 1
+            match token.lastgroup:
+                case "close":
+                    break
+                case "bar":
+                    branches.append(Sequenced(tuple(sequence)))
+                    sequence = []
+                case "repeat":
+                    sequence[-1] = _repeat(sequence[-1], token["repeat"])
+                case "quoted":
+                    sequence += [Atom(_flagged(re.escape(char), flags)) for char in token["quoted"]]
+                case "assertion":
+                    sequence.append(Assertion(token[0]))
+                case "atom":
+                    sequence.append(Atom(_flagged(token[0], flags)))
+                case _:
+                    flags = self._group(token, flags, sequence)
+        branches.append(Sequenced(tuple(sequence)))
+        return branches[0] if len(branches) == 1 else Choice(tuple(branches))
+
+    def _group(self, token: re.Match[str], flags: str, sequence: list[Node]) -> str:
+        """A group, or `(?i)`, which changes what follows; returns the flags that hold after it."""
+        if token["scope"] is None:
+            sequence.append(Group(self._choice(flags)))
+            return flags
+        changed = _changed(flags, token["flags"])
+        if token["scope"] == ")":
+            return changed
+        sequence.append(self._choice(changed))
+        return flags
+
+
+def _changed(flags: str, change: str) -> str:
+    on, _, off = change.partition("-")
+    return "".join(flag for flag in "is" if (flag in flags or flag in on) and flag not in off)
+
+
+def _flagged(source: str, flags: str) -> str:
+    return f"(?{flags}:{source})" if flags else source
+
+
+def _repeat(item: Node, written: str) -> Repeat:
+    if written in "*+?":
+        return Repeat(item, int(written == "+"), 1 if written == "?" else None)
+    least, comma, most = written[1:-1].partition(",")
+    return Repeat(item, int(least), (int(most) if most else None) if comma else int(least))
+
+
+def _full(node: Node) -> str:
+    """The expression again, without captures."""
+    match node:
+        case Atom(source) | Assertion(source):
+            return source
+        case Sequenced(items):
+            return "".join(map(_full, items))
+        case Choice(branches):
+            return _either(map(_full, branches))
+        case Group(item):
+            return _group(_full(item))
+        case Repeat(item, least, most):
+            return _group(_full(item)) + _times(least, most)
+
+
+def _begun(node: Node) -> str:
+    """All non-empty beginnings; empty for a node that has no character."""
+    match node:
+        case Atom(source):
+            return source
+        case Assertion():
+            return _NEVER
+        case Sequenced(items):
+            return _either(_begun_sequence(items))
+        case Choice(branches):
+            return _either(map(_begun, branches))
+        case Group(item):
+            return _begun(item)
+        case Repeat(item, _, most):
+            if isinstance(item, Atom):
+                return item.source + _times(1, most)
+            begun = _begun(item)
+            fewer = None if most is None else max(0, most - 1)
+            return begun if begun == _NEVER else _group(_full(item)) + _times(0, fewer) + _group(begun)
+
+
+def _begun_sequence(items: Sequence[Node]) -> Iterator[str]:
+    """In pieces of `CHAIN` items: each after the whole of those before it."""
+    for start in range(0, len(items), CHAIN):
+        begun = _chain(items[start : start + CHAIN])
+        yield begun if begun == _NEVER else "".join(map(_full, items[:start])) + _group(begun)
+
+
+def _chain(items: Sequence[Node]) -> str:
+    """`abc` is begun by `a(?:b(?:c)?)?`."""
+    begun = _NEVER
+    for item in reversed(items):
+        if isinstance(item, Atom):
+            begun = item.source + ("" if begun == _NEVER else f"{_group(begun)}?")
+        elif begun == _NEVER:
+            begun = _begun(item)
+        else:
+            begun = _either((_begun(item), _full(item) + _group(begun)))
+    return begun
+
+
+_NEVER: Final = r"[^\x00-\x{10FFFF}]"
+
+
+def _either(expressions: Iterator[str] | Sequence[str]) -> str:
+    distinct = [one for one in dict.fromkeys(expressions) if one != _NEVER]
+    if not distinct:
+        return _NEVER
+    return distinct[0] if len(distinct) == 1 else _group("|".join(distinct))
+
+
+def _group(expression: str) -> str:
+    return f"(?:{expression})"
+
+
+def _times(least: int, most: int | None) -> str:
+    if most is None:
+        return "*" if least == 0 else "+" if least == 1 else f"{{{least},}}"
+    return f"{{{least},{most}}}"
+
+
+def _longest(node: Node) -> int | None:
+    """The greatest number of characters that can match; None: no bound."""
+    match node:
+        case Atom():
+            return 1
+        case Assertion():
+            return 0
+        case Group(item):
+            return _longest(item)
+        case Sequenced(items):
+            lengths = [_longest(item) for item in items]
+            return None if None in lengths else sum(length or 0 for length in lengths)
+        case Choice(branches):
+            lengths = [_longest(branch) for branch in branches]
+            return None if None in lengths else max(length or 0 for length in lengths)
+        case Repeat(item, _, most):
+            length = _longest(item)
+            return 0 if length == 0 else None if length is None or most is None else length * most
