@@ -211,6 +211,12 @@ class EscalationRequired(PolicyRefusal):
 
     code = "escalation_required"
 
+    def __init__(self, message: str, *, policy: str, escalation: str | None = None) -> None:
+        """`escalation` is the id by which the request waits, where it does."""
+        fields = () if escalation is None else ((b"x-kt-escalation-id", escalation.encode()),)
+        super().__init__(message, policy=policy, headers=fields)
+        self.escalation = escalation
+
 
 class InternalError(GatewayError):
     """A fault of the gateway itself; the request id finds it in the log."""
@@ -325,7 +331,9 @@ _ANTHROPIC_TYPES = {
 
 def envelope(error: GatewayError, request_id: str, wire: Wire = Wire.OPENAI) -> bytes:
     """The JSON body of an error answer, in the shape that the client's SDK turns into its own exception."""
-    extras = {"policy": error.policy} if isinstance(error, PolicyRefusal) else {}
+    extras: dict[str, str | None] = {"policy": error.policy} if isinstance(error, PolicyRefusal) else {}
+    if isinstance(error, EscalationRequired):
+        extras["escalation_id"] = error.escalation
     if wire is Wire.ANTHROPIC:
         kind = _ANTHROPIC_TYPES.get(error.status, "overloaded_error" if error.status == 503 else "api_error")
         return orjson.dumps(

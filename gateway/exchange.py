@@ -45,12 +45,15 @@ from gateway.errors import (
     UpstreamUnavailable,
     event,
 )
+from gateway.moderation import Moderation
+from gateway.oversight import Answer, fingerprint, referral, told_client
 from gateway.relay import MAX_COLLECTED, Collection, Frames, Framing, Passage, Relay, Translation
 from gateway.response_fields import passed_on
 from gateway.routes import CLOSED, Lane, Target, trigger_of
 from gateway.types import (
     ALLOWED,
     Decision,
+    Phase,
     ResponseHead,
     Screening,
     Subject,
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from gateway.services import Services
     from gateway.snapshot import Binding
     from gateway.surface import Endpoint
+    from gateway.upcall import Upcall
     from translators.dialect import RequestView
 
 INLINE_BYTES: Final = 256 * 1024
@@ -175,6 +179,7 @@ class Exchange:
     # class attribute that serves as a default.
     __slots__ = (
         "_seen",
+        "asking",
         "attempts",
         "audited",
         "begun",
@@ -259,6 +264,7 @@ class Exchange:
         self.occupied = False
         self.connection: Connection | None = None
         self.pause: Any = None
+        self.asking: Moderation | Upcall | None = None
         self.relay: Relay = _NO_RELAY
         self.passes_whole = False
         self.begun = False
@@ -399,8 +405,7 @@ class Exchange:
             work = partial(pipeline.screen, self.subject, self.texts)
             self.services.run_in_thread(work, self._screened)
             return False
-        self._judge(pipeline.screen(self.subject, self.texts))
-        return True
+        return self._judge(pipeline.screen(self.subject, self.texts))
 
     def _screened(self, screening: Screening | BaseException) -> None:
         if self.state is not State.SCREENING:
@@ -408,8 +413,8 @@ class Exchange:
         try:
             if isinstance(screening, BaseException):
                 raise screening
-            self._judge(screening)
-            self._route()
+            if self._judge(screening):
+                self._route()
         except GatewayError as error:
             self._fail(error)
         except Exception as error:
@@ -427,18 +432,91 @@ class Exchange:
             self.endpoint.operation or "",
         )
 
-    def _judge(self, screening: Screening) -> None:
+    def _judge(self, screening: Screening) -> bool:
+        """What the chain says of the request. False: somebody else is asked first, who calls `_go_on`."""
+        if self.binding.configuration.moderator is not None and screening.verdict is not Verdict.BLOCK:
+            return self._moderate(screening)
+        return self._act_on(screening)
+
+    def _act_on(self, screening: Screening) -> bool:
+        """Go on with the request, refuse it, or bring it before a person (False)."""
         if screening is ALLOWED:
-            return
+            return True
         self.input_decisions = screening.decisions
         if screening.verdict is Verdict.ALLOW:
-            return
+            return True
         if screening.verdict is Verdict.REDACT:
             self.replacements = dict(screening.replacements)
-            return
+            return True
+        if screening.verdict is Verdict.ESCALATE and self._refer(screening):
+            return False
         refusing = screening.refusing
         kind = EscalationRequired if screening.verdict is Verdict.ESCALATE else InputBlocked
         raise kind(screening.message, policy=refusing.policy if refusing else "unknown")
+
+    def _moderate(self, screening: Screening) -> bool:
+        """Ask the configuration's moderation service, if it is to be asked about requests."""
+        moderator = self.binding.configuration.moderator
+        assert moderator is not None
+        assert self.subject is not None
+        if Phase.INPUT not in moderator.policy.phases:
+            return self._act_on(screening)
+        self._await_others()
+        self.asking = Moderation(
+            self.services, moderator, Phase.INPUT, self.subject, self.texts, screening, self._moderated
+        )
+        return False
+
+    def _await_others(self) -> None:
+        if self.state is not State.SCREENING:
+            self._step(State.SCREENING)
+
+    def _moderated(self, screening: Screening) -> None:
+        """The moderation service has answered, or will not."""
+        self._go_on(lambda: self._act_on(screening))
+
+    def _refer(self, screening: Screening) -> bool:
+        """Bring an escalated request before a person. False: nobody is there."""
+        settings, oversight = self.binding.configuration.pipeline.oversight, self.services.oversight
+        if settings is None or oversight is None:
+            return False
+        assert self.subject is not None
+        mark = fingerprint(self.subject, self.binding.configuration.pipeline.version, self.body)
+        told = referral(self.subject, settings, screening, self.texts, mark)
+        self._await_others()
+        self.asking = oversight.refer(told, partial(self._referred, screening))
+        return True
+
+    def _referred(self, screening: Screening, answer: Answer | None) -> None:
+        """The queue has answered: an approval lets the request through, once."""
+        self._go_on(lambda: self._act_on_answer(screening, answer))
+
+    def _act_on_answer(self, screening: Screening, answer: Answer | None) -> bool:
+        refusing = screening.refusing
+        policy = refusing.policy if refusing else "human-oversight"
+        if answer is None or answer.state != "approved":
+            raise EscalationRequired(
+                told_client(screening, answer), policy=policy, escalation=answer.id if answer else None
+            )
+        self.input_decisions = (
+            *screening.decisions,
+            Decision("human-oversight", Phase.INPUT, Verdict.ALLOW, "human-oversight.approved", answer.id),
+        )
+        self.replacements = dict(screening.replacements)
+        return True
+
+    def _go_on(self, decide: Callable[[], bool]) -> None:
+        """Go on with a request that waited for somebody's answer, if its client is still there."""
+        self.asking = None
+        if self.state is not State.SCREENING:
+            return
+        try:
+            if decide():
+                self._route()
+        except GatewayError as error:
+            self._fail(error)
+        except Exception as error:
+            self._fault(error)
 
     def _route(self) -> None:
         self._audit_start()
@@ -785,10 +863,53 @@ class Exchange:
         work = partial(pipeline.review, self.subject or self._describe(), answer.texts, delivered=delivered)
         if sum([len(part.text) for part in answer.texts]) > INLINE_BYTES:
             self._step(State.REVIEWING)
-            self.services.run_in_thread(work, partial(self._reviewed, then))
-        else:
-            self._judge_output(work())
+            self.services.run_in_thread(work, partial(self._scanned, answer, delivered, then))
+            return
+        screening = work()
+        if not self._moderates_output(screening):
+            self._judge_output(screening)
             then()
+        else:
+            self._step(State.REVIEWING)
+            self._moderate_output(answer, delivered, then, screening)
+
+    def _moderates_output(self, screening: Screening) -> bool:
+        moderator = self.binding.configuration.moderator
+        return (
+            moderator is not None
+            and Phase.OUTPUT in moderator.policy.phases
+            and screening.verdict in (Verdict.ALLOW, Verdict.REDACT)
+        )
+
+    def _moderate_output(
+        self, answer: AnswerView, delivered: bool, then: Callable[[], None], screening: Screening
+    ) -> None:
+        moderator = self.binding.configuration.moderator
+        assert moderator is not None
+        self.deadline = self.services.clock() + self.idle_seconds + moderator.seconds
+        self.asking = Moderation(
+            self.services,
+            moderator,
+            Phase.OUTPUT,
+            self.subject or self._describe(),
+            answer.texts,
+            screening,
+            partial(self._reviewed, then),
+            delivered=delivered,
+        )
+
+    def _scanned(
+        self, answer: AnswerView, delivered: bool, then: Callable[[], None], screening: Screening | BaseException
+    ) -> None:
+        """A thread has reviewed a long answer."""
+        if (
+            self.state is State.REVIEWING
+            and not isinstance(screening, BaseException)
+            and self._moderates_output(screening)
+        ):
+            self._moderate_output(answer, delivered, then, screening)
+        else:
+            self._reviewed(then, screening)
 
     def _reviewed(self, then: Callable[[], None], screening: Screening | BaseException) -> None:
         if self.state is not State.REVIEWING:
@@ -1008,6 +1129,8 @@ class Exchange:
             connection.abort()
         if pause is not None:
             pause.cancel()
+        if self.asking is not None:
+            self.asking.cancel()
         self._vacate()
 
     # Phase 9: record

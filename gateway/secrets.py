@@ -10,10 +10,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, final
-
-if TYPE_CHECKING:
-    from gateway.config.schema import SecretRef
+from typing import NoReturn, Protocol, final
 
 MASK = "[secret]"
 
@@ -51,7 +48,20 @@ class Secret:
         return bool(self._value)
 
 
-def read_secret(reference: SecretRef, environment: Mapping[str, str]) -> tuple[Secret, str]:
+class Reference(Protocol):
+    """Where a secret is found; exactly one of the three is set (`config.schema.SecretRef`)."""
+
+    @property
+    def env(self) -> str | None: ...
+
+    @property
+    def file(self) -> str | Path | None: ...
+
+    @property
+    def store(self) -> str | None: ...
+
+
+def read_secret(reference: Reference, environment: Mapping[str, str]) -> tuple[Secret, str]:
     """What a reference leads to, and why it cannot be had or used: one of the two is empty."""
     if reference.env is not None:
         place, value = f"the environment variable `{reference.env}`", environment.get(reference.env)

@@ -22,6 +22,7 @@ from translators.plan import FORMATS, SPOKEN
 if TYPE_CHECKING:
     from gateway.errors import GatewayError
     from gateway.limits import Limits
+    from gateway.oversight import Oversight
     from gateway.ports import Pool
     from gateway.snapshot import Snapshot
     from gateway.types import GatewayKey
@@ -67,6 +68,8 @@ class Services:
         self.call_later = loop.call_later
         self._count_use = count_use
         self.active: set[Exchange] = set()
+        self.oversight: Oversight | None = None
+        """The way to the queue of requests that wait for a person; None: there is no control process."""
         self.draining = False
         self.keys_known = True
         """False only in a worker that has started and not heard of its keys: nobody can be authenticated."""

@@ -20,6 +20,7 @@ from gateway.config import schema
 from gateway.config.load import LoadedConfiguration
 from gateway.errors import InvalidRequest
 from gateway.http1 import header_lines
+from gateway.moderation import Moderator, moderator_of
 from gateway.routes import Breaker, Lane, Route, Target
 from gateway.secrets import Secret, read_secret
 from gateway.types import Destination, FailMode, GatewayKey, Operation, Origin
@@ -37,16 +38,23 @@ MOCK_ORIGIN: Final = Origin("mock", 0, tls=False)
 class Configuration:
     """One configuration, compiled."""
 
-    __slots__ = ("audits_everything", "id", "models", "pipeline", "routes", "targets", "version")
+    __slots__ = ("audits_everything", "id", "models", "moderator", "pipeline", "routes", "targets", "version")
 
     def __init__(
-        self, id: str, version: str, routes: Mapping[str, Route], targets: Sequence[Target], pipeline: Pipeline
+        self,
+        id: str,
+        version: str,
+        routes: Mapping[str, Route],
+        targets: Sequence[Target],
+        pipeline: Pipeline,
+        moderator: Moderator | None = None,
     ) -> None:
         self.id = id
         self.version = version
         self.routes = routes
         self.targets = tuple(targets)
         self.pipeline = pipeline
+        self.moderator = moderator
         self.audits_everything = pipeline.audit is not None and pipeline.audit.log_all_access
         self.models = tuple(dict.fromkeys(target.model for target in targets))
 
@@ -159,7 +167,9 @@ class Compiler:
         )
         providers = configuration.providers
         targets = [self._target(target, providers.fallback, gateway) for target in providers.targets]
-        return Configuration(configuration.pack.name, loaded.version, _routes(targets, providers), targets, pipeline)
+        routes = _routes(targets, providers)
+        moderator = moderator_of(pipeline.moderation, configuration.pack.name, self._environment)
+        return Configuration(configuration.pack.name, loaded.version, routes, targets, pipeline, moderator)
 
     def _target(self, target: schema.Target, fallback: schema.Fallback, gateway: schema.Gateway) -> Target:
         provider = PROVIDERS[target.provider]

@@ -37,6 +37,7 @@ from gateway.key_usage import KeyUsage
 from gateway.keyring import Keyring, WorkerSlots, WorkerState
 from gateway.limits import Limits
 from gateway.logs import configure
+from gateway.oversight import Oversight
 from gateway.reload import Compiled, Reloader
 from gateway.run_file import RunFile, WorkerOptions, read_run_file
 from gateway.services import Services
@@ -140,6 +141,7 @@ class Worker:
             Origin("control", 0, tls=False, unix_path=str(self._run_folder / "control.sock")),
             timeouts=Timeouts(connect_seconds=2.0, first_byte_seconds=30.0),
         )
+        self.services.oversight = Oversight(loop, self._pools, self._control)
         self._application = GatewayApplication(
             self.services, self._metrics, mode=compiled.run_file.auth, control=self._control, status=self._status
         )

@@ -30,6 +30,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "policy": Entry("gateway.commands.policy:group", "Check configurations."),
     "gateway": Entry("gateway.commands.gateway:group", "Run the gateway."),
     "gateway-key": Entry("gateway.commands.gateway_key:group", "Create and manage gateway keys."),
+    "escalation": Entry("gateway.commands.escalation:group", "Approve or refuse requests that wait for a person."),
     "audit": Entry("gateway.commands.audit:group", "Verify, follow and export the audit log."),
     "completion": Entry("gateway.commands.completion:command", "Print the completion script of a shell."),
 }

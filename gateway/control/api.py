@@ -1,6 +1,7 @@
 """What the control process answers over HTTP, on a Unix socket in the run folder that workers relay to.
 
-Only reads for now: `/metrics` and `/api/v1/status`. Errors have the shape that the rest of the gateway's errors have.
+`/metrics`, `/api/v1/status`, and what waits for a person (`escalation_api.py`). Errors have the shape that the rest of
+the gateway's errors have.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import orjson
 from aiohttp import web
 
 from gateway import exposition
+from gateway.control.escalation_api import add_routes, api_token
+from gateway.control.escalations import Escalations
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound, envelope
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -28,6 +31,9 @@ class Source(Protocol):
 
     def status(self, now: float) -> dict[str, Any]:
         """The state of the gateway at `now`, Unix seconds."""
+
+    def escalations(self) -> Escalations | None:
+        """The requests that wait for a person; None while the store cannot be used."""
 
 
 @contextlib.asynccontextmanager
@@ -51,6 +57,7 @@ def application(source: Source) -> web.Application:
     app = web.Application(middlewares=[_errors])
     app.router.add_get("/metrics", _Metrics(source.run_folder))
     app.router.add_get("/api/v1/status", _Status(source))
+    add_routes(app, source.escalations, api_token(source.run_folder.parent))
     return app
 
 

@@ -17,7 +17,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -29,6 +29,9 @@ from gateway.keyring import WorkerSlots, WorkerStatus
 from gateway.logs import configure
 from gateway.run_file import RunFile, read_run_file
 from gateway.types import GatewayKey
+
+if TYPE_CHECKING:
+    from gateway.control.escalations import Escalations
 
 USAGE_SECONDS: Final = 5.0
 """How old the last use of a key may be in the store."""
@@ -72,6 +75,11 @@ class Control:
             "configurations": self._configurations(),
             "workers": [_worker_row(worker, now) for worker in workers],
         }
+
+    def escalations(self) -> Escalations | None:
+        """The requests that wait for a person; None while the store cannot be used."""
+        store = self._feed.store
+        return None if store is None else store.escalations
 
     def _configurations(self) -> dict[str, Any]:
         try:

@@ -7,7 +7,7 @@ stamps the changed row with it. That one row is what all writers meet at, so rev
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Double, ForeignKey, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import JSON, BigInteger, Column, Double, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
 
 # Alembic must know a constraint's name to drop it later, and SQLite gives none by itself.
 metadata = MetaData(
@@ -77,4 +77,31 @@ deleted_keys = Table(
     Column("id", String, primary_key=True),
     Column("deleted_at", Double, nullable=False),
     Column("revision", BigInteger, nullable=False, index=True),
+)
+
+# Requests that wait for a person, or have waited (`control/escalations.py`). Equal requests have equal fingerprints.
+escalations = Table(
+    "escalations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("fingerprint", String, nullable=False, index=True),
+    Column("state", String, nullable=False),
+    Column("created_at", Double, nullable=False, index=True),
+    Column("expires_at", Double, nullable=False),
+    Column("valid_seconds", Double, nullable=False),
+    Column("decided_at", Double),
+    Column("decided_by", String),
+    Column("note", String),
+    Column("used_at", Double),
+    Column("request_id", String, nullable=False),
+    Column("key_id", String),
+    Column("key_name", String),
+    Column("team", String),
+    Column("configuration_id", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("operation", String, nullable=False),
+    Column("policy", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("detail", String, nullable=False),
+    Column("text", Text),
 )

@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.control import keys
+from gateway.control.escalations import Escalations
 from gateway.control.keys import KeyState
 from gateway.control.store.database import Database
 from gateway.control.store.errors import KeyAmbiguous, KeyNotActive, KeyNotFound
@@ -90,6 +91,11 @@ class Store:
     def location(self) -> Location:
         """Where it is."""
         return self._database.location
+
+    @property
+    def escalations(self) -> Escalations:
+        """The requests that wait for a person."""
+        return Escalations(self._database, self._clock)
 
     async def close(self) -> None:
         """Close all connections; idempotent."""
