@@ -26,7 +26,7 @@ from gateway.secrets import Secret, read_secret
 from gateway.types import Destination, FailMode, GatewayKey, Operation, Origin
 from policy.compile import compile_chain
 from translators.plan import bind
-from translators.providers import PROVIDERS, Layout, Provider, Upstream, upstream_of
+from translators.providers import Layout, Provider, Upstream, row_of, upstream_of
 
 if TYPE_CHECKING:
     from policy.base import Pipeline
@@ -172,7 +172,7 @@ class Compiler:
         return Configuration(configuration.pack.name, loaded.version, routes, targets, pipeline, moderator)
 
     def _target(self, target: schema.Target, fallback: schema.Fallback, gateway: schema.Gateway) -> Target:
-        provider = PROVIDERS[target.provider]
+        provider = row_of(target.provider, target.api)
         upstream_model = target.upstream_model or target.model
         upstream = upstream_of(
             provider,

@@ -33,6 +33,7 @@ from translators.canonical import (
     ToolCall,
 )
 from translators.dialect import Carried
+from translators.sealed_thoughts import sealed
 
 _REASONS: Final = {
     Finish.STOP: "end_turn",
@@ -71,9 +72,9 @@ def _blocks(parts: Iterable[Part]) -> Iterable[dict[str, Any]]:
             case Text(text) | Refusal(text):
                 yield {"type": "text", "text": text}
             case Thinking(text, signature):
-                yield {"type": "thinking", "thinking": text, "signature": signature or ""}
+                yield {"type": "thinking", "thinking": text, "signature": sealed(signature or "", part.format)}
             case RedactedThinking(data):
-                yield {"type": "redacted_thinking", "data": data}
+                yield {"type": "redacted_thinking", "data": sealed(data, part.format)}
             case ToolCall():
                 yield {"type": "tool_use", "id": part.id, "name": part.name, "input": _input(part.arguments)}
 
@@ -162,10 +163,11 @@ class Writer:
             case ThinkingDelta():
                 return self._thinking(event)
             case RedactedBlock(block, data):
-                return self._add(("redacted", block), {"type": "redacted_thinking", "data": data}, None)
+                start = {"type": "redacted_thinking", "data": sealed(data, event.format)}
+                return self._add(("redacted", block), start, None)
             case CallStart(call, call_id, name):
-                start = {"type": "tool_use", "id": call_id, "name": name, "input": {}}
-                return self._add(("call", call), start, None)
+                begun: dict[str, Any] = {"type": "tool_use", "id": call_id, "name": name, "input": {}}
+                return self._add(("call", call), begun, None)
             case CallDelta(call, arguments):
                 return self._add(("call", call), None, {"type": "input_json_delta", "partial_json": arguments})
             case Ping():
@@ -181,7 +183,7 @@ class Writer:
             delta = {"type": "thinking_delta", "thinking": event.text}
             frames = self._add(("thinking", event.block), start, delta)
         if event.signature is not None:
-            delta = {"type": "signature_delta", "signature": event.signature}
+            delta = {"type": "signature_delta", "signature": sealed(event.signature, event.format)}
             frames += self._add(("thinking", event.block), start, delta)
         return frames
 

@@ -16,7 +16,6 @@ import orjson
 
 from gateway.errors import InvalidRequest
 from translators.canonical import (
-    CLAUDE_FORMAT,
     ChatRequest,
     Choosing,
     Media,
@@ -34,6 +33,7 @@ from translators.canonical import (
     ToolResult,
 )
 from translators.notes import Notes
+from translators.sealed_thoughts import opened
 
 Raws = dict[str, msgspec.Raw]
 
@@ -129,9 +129,11 @@ def _part(block: dict[str, Any], path: str, notes: Notes) -> Part | None:
         case "tool_result":
             return _tool_result(block, path, notes)
         case "thinking":
-            return Thinking(block.get("thinking") or "", block.get("signature") or None, path, CLAUDE_FORMAT)
+            signature, format = opened(block.get("signature") or "")
+            return Thinking(block.get("thinking") or "", signature or None, path, format)
         case "redacted_thinking":
-            return RedactedThinking(block.get("data") or "", path, CLAUDE_FORMAT)
+            data, format = opened(block.get("data") or "")
+            return RedactedThinking(data, path, format)
         case "search_result":
             found = _parts(block.get("content") or [], f"{path}.content", notes)
             texts = [part.text for part in found if isinstance(part, Text)]

@@ -187,13 +187,19 @@ class Finish(enum.StrEnum):
     CONTENT_FILTER = "content_filter"
 
 
+Logprobs = Sequence[Mapping[str, Any]]
+"""How likely each token of a text was, as OpenAI writes it: `token`, `logprob`, `bytes` and, of the most likely in its
+place, `top_logprobs`: https://platform.openai.com/docs/api-reference/chat/object#chat-object-choices-logprobs."""
+
+
 class Choice(msgspec.Struct, frozen=True):
-    """One answer. `native_reason` is the provider's own word for why it stopped."""
+    """One answer. `native_reason` is the provider's own word for why it stopped; `logprobs` are those of its text."""
 
     parts: Sequence[Part]
     finish: Finish
     native_reason: str | None = None
     index: int = 0
+    logprobs: Logprobs | None = None
 
 
 class ChatAnswer(msgspec.Struct, frozen=True):
@@ -217,8 +223,11 @@ class Start(msgspec.Struct, frozen=True, gc=False):
     usage: Usage | None = None
 
 
-class TextDelta(msgspec.Struct, frozen=True, gc=False):
+class TextDelta(msgspec.Struct, frozen=True):
+    """More text. `logprobs` are those of its tokens, where they were asked for."""
+
     text: str
+    logprobs: Logprobs | None = None
 
 
 class ThinkingDelta(msgspec.Struct, frozen=True, gc=False):

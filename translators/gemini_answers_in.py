@@ -5,7 +5,7 @@ Reference: https://ai.google.dev/api/generate-content#generatecontentresponse.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import orjson
@@ -22,6 +22,7 @@ from translators.canonical import (
     Choice,
     Event,
     Finish,
+    Logprobs,
     Part,
     Start,
     Stop,
@@ -73,7 +74,29 @@ def _choice(candidate: dict[str, Any], answer_id: str, position: int) -> Choice:
     reason = candidate.get("finishReason")
     calls = any(isinstance(part, ToolCall) for part in parts)
     finish = Finish.CONTENT_FILTER if candidate.get("blocked") else finish_of(reason, calls, candidate)
-    return Choice(parts, finish, _native(reason), index)
+    return Choice(parts, finish, _native(reason), index, logprobs_of(candidate))
+
+
+def logprobs_of(candidate: dict[str, Any]) -> Logprobs | None:
+    """https://ai.google.dev/api/generate-content#LogprobsResult: for each step the token that was chosen, and the most
+    likely ones."""
+    result = candidate.get("logprobsResult")
+    if not isinstance(result, dict):
+        return None
+    likely = result.get("topCandidates") or ()
+    return [
+        {**_chance(chosen), "top_logprobs": [_chance(one) for one in _candidates(likely, step)]}
+        for step, chosen in enumerate(result.get("chosenCandidates") or ())
+    ]
+
+
+def _candidates(steps: Sequence[Any], step: int) -> Sequence[Any]:
+    return steps[step].get("candidates") or () if step < len(steps) else ()
+
+
+def _chance(candidate: dict[str, Any]) -> dict[str, Any]:
+    token = candidate.get("token") or ""
+    return {"token": token, "logprob": candidate.get("logProbability") or 0.0, "bytes": list(token.encode())}
 
 
 def _parts(candidate: dict[str, Any], answer_id: str) -> Iterator[Part]:
@@ -189,9 +212,14 @@ class Reader:
                 yield from self._candidate(candidate)
 
     def _candidate(self, candidate: dict[str, Any]) -> Iterator[Event]:
+        chances = logprobs_of(candidate)
         for part in (candidate.get("content") or {}).get("parts") or ():
             if isinstance(part.get("text"), str) and part["text"]:
-                yield ThinkingDelta(0, part["text"]) if part.get("thought") else TextDelta(part["text"])
+                if part.get("thought"):
+                    yield ThinkingDelta(0, part["text"])
+                    continue
+                yield TextDelta(part["text"], chances)
+                chances = None  # they are the whole piece's: told once
             elif isinstance(part.get("functionCall"), dict):
                 yield from self._call(part)
         if candidate.get("finishReason"):

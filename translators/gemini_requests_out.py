@@ -337,6 +337,10 @@ def _settings(config: Entry, request: ChatRequest, notes: Notes) -> None:
             config["stopSequences"] = words[:MAX_STOPS]
             if len(words) > MAX_STOPS:
                 notes.add("stop", f"only the first {MAX_STOPS} were kept")
+        elif key == "logprobs":
+            config["responseLogprobs"] = True
+        elif key == "top_logprobs":
+            config["logprobs"] = value
         else:
             notes.add(key, "not supported by Gemini")
     if request.user:

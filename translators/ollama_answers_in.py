@@ -42,7 +42,7 @@ def decode(body: bytes) -> ChatAnswer:
         parts = list(_parts(tree["message"], answer_id))
         calls = any(isinstance(part, ToolCall) for part in parts)
         reason = tree.get("done_reason")
-        choice = Choice(parts, _finish(reason, calls), _native(reason))
+        choice = Choice(parts, _finish(reason, calls), _native(reason), logprobs=tree.get("logprobs"))
         return ChatAnswer(answer_id, str(tree.get("model") or ""), [choice], usage_of(tree))
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         raise UpstreamInvalid("The provider's answer is not one of Ollama's chat API.") from None
@@ -133,7 +133,7 @@ class Reader:
         if message.get("thinking"):
             yield ThinkingDelta(0, message["thinking"])
         if message.get("content"):
-            yield TextDelta(message["content"])
+            yield TextDelta(message["content"], piece.get("logprobs"))
         for call in message.get("tool_calls") or ():
             whole = _call(call, f"call_{self._id}_{self._calls}")
             yield CallStart(self._calls, whole.id, whole.name)

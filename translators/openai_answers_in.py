@@ -24,6 +24,7 @@ from translators.canonical import (
     Choice,
     Event,
     Finish,
+    Logprobs,
     Part,
     RedactedBlock,
     RedactedThinking,
@@ -77,7 +78,11 @@ def _choice(choice: dict[str, Any], position: int) -> Choice:
         calls.append(ToolCall(f"call_{function['name']}", function["name"], function.get("arguments") or ""))
     reason = choice.get("finish_reason")
     return Choice(
-        [*parts, *calls], finish_of(reason, bool(calls)), native_of(choice, reason), choice.get("index", position)
+        [*parts, *calls],
+        finish_of(reason, bool(calls)),
+        native_of(choice, reason),
+        choice.get("index", position),
+        (choice.get("logprobs") or {}).get("content"),
     )
 
 
@@ -166,9 +171,14 @@ class _Delta(msgspec.Struct, gc=False):
     tool_calls: list[_Call] | None = None
 
 
+class _Chances(msgspec.Struct, gc=False):
+    content: list[dict[str, Any]] | None = None
+
+
 class _Choice(msgspec.Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
+    logprobs: _Chances | None = None
     finish_reason: str | None = None
     native_finish_reason: str | None = None
 
@@ -251,20 +261,20 @@ class Reader:
             if choice.index != 0:
                 continue
             if choice.delta is not None:
-                yield from self._delta(choice.delta)
+                yield from self._delta(choice.delta, None if choice.logprobs is None else choice.logprobs.content)
             if choice.finish_reason is not None:
                 self._finish = choice.finish_reason
                 known = choice.finish_reason in _FINISHES
                 self._native = choice.native_finish_reason or (None if known else choice.finish_reason)
 
-    def _delta(self, delta: _Delta) -> Iterator[Event]:
+    def _delta(self, delta: _Delta, logprobs: Logprobs | None) -> Iterator[Event]:
         if delta.reasoning_details:
             yield from self._details(delta.reasoning_details)
         elif thought := delta.reasoning_content or delta.reasoning:
             yield ThinkingDelta(0, thought)
         if isinstance(delta.content, str):
             if delta.content:
-                yield TextDelta(delta.content)
+                yield TextDelta(delta.content, logprobs)
         elif delta.content:
             for part in _texts(delta.content):
                 yield ThinkingDelta(0, part.text) if isinstance(part, Thinking) else TextDelta(_text_of(part))

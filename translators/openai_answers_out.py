@@ -59,7 +59,7 @@ def _choice(choice: Choice) -> dict[str, Any]:
     encoded = {
         "index": choice.index,
         "message": _message(choice),
-        "logprobs": None,
+        "logprobs": None if choice.logprobs is None else {"content": choice.logprobs, "refusal": None},
         "finish_reason": choice.finish.value,
     }
     if choice.native_reason is not None and choice.native_reason not in _EXACT:
@@ -150,7 +150,9 @@ class Writer:
     def write(self, event: Event) -> bytes:
         """The chunks for one event."""
         if isinstance(event, TextDelta):
-            frame = self._delta(b'{"content":%b}' % orjson.dumps(event.text))
+            chances = event.logprobs
+            told = b"null" if chances is None else orjson.dumps({"content": chances, "refusal": None})
+            frame = self._delta(b'{"content":%b}' % orjson.dumps(event.text), told)
         elif isinstance(event, Start):
             self._start(event)
             return b""
@@ -174,8 +176,13 @@ class Writer:
         self._head = b"data: " + orjson.dumps(base)[:-1] + b',"choices":['
         self._held = self._delta(b'{"role":"assistant","content":""}')
 
-    def _delta(self, delta: bytes) -> bytes:
-        return b'%b{"index":0,"delta":%b,"logprobs":null,"finish_reason":null}]%b' % (self._head, delta, self._tail)
+    def _delta(self, delta: bytes, logprobs: bytes = b"null") -> bytes:
+        return b'%b{"index":0,"delta":%b,"logprobs":%b,"finish_reason":null}]%b' % (
+            self._head,
+            delta,
+            logprobs,
+            self._tail,
+        )
 
     def _seldom(self, event: Event) -> bytes:
         match event:

@@ -46,7 +46,7 @@ NAMES: Final = ToolNames(64, longest_id=40)
 MAX_USER_CHARS: Final = 64
 MAX_STOPS: Final = 4
 
-_REASONING_MODEL: Final = re.compile(r"(?:^|/)(?:o\d|gpt-5(?!.*chat)|gpt-oss)")
+REASONING_MODEL: Final = re.compile(r"(?:^|/)(?:o\d|gpt-5(?!.*chat)|gpt-oss)")
 """OpenAI's models that think: they take `reasoning_effort`, and no sampling."""
 
 _TAKES_BREAKPOINTS: Final = re.compile(r"^gpt-(?:5\.[6-9]|[6-9])")
@@ -57,7 +57,7 @@ _SETTINGS: Final = frozenset(
     | {"logit_bias", "service_tier", "store", "metadata", "verbosity", "prompt_cache_key", "prediction", "stop"}
     | {"modalities", "audio", "web_search_options", "prompt_cache_retention", "prompt_cache_options", "moderation"}
 )
-_NOT_WHEN_REASONING: Final = frozenset(
+NOT_WHEN_REASONING: Final = frozenset(
     {"temperature", "top_p", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs", "logit_bias"}
 )
 
@@ -66,7 +66,7 @@ Entry = dict[str, Any]
 
 def encode(request: ChatRequest, asked: Asked, notes: Notes) -> bytes:
     """The body for `POST /v1/chat/completions`. Raises InvalidRequest for what must not be left out."""
-    reasons = _REASONING_MODEL.search(asked.model) is not None
+    reasons = REASONING_MODEL.search(asked.model) is not None
     body: Entry = {"model": asked.model, "messages": _messages(request.messages, asked, notes)}
     if request.tools:
         body["tools"] = [_tool(tool, notes) for tool in request.tools]
@@ -75,12 +75,12 @@ def encode(request: ChatRequest, asked: Asked, notes: Notes) -> bytes:
         body["response_format"] = _output(request.output)
     if request.max_tokens is not None:
         limit = "max_completion_tokens" if "max_completion_tokens" in asked.provider.takes else "max_tokens"
-        body[limit] = _max_tokens(request.max_tokens, asked, notes)
+        body[limit] = limited(request.max_tokens, asked, notes)
     if request.reasoning is not None:
         _reasoning(body, request.reasoning, reasons, asked, notes)
     _settings(body, request, reasons, asked, notes)
     if request.user:
-        body["user"] = _user_id(request.user)
+        body["user"] = user_id(request.user)
     if request.stream:
         body["stream"] = True
         if "stream_options" not in asked.provider.refuses:
@@ -98,7 +98,8 @@ _LIMITS: Final = (
 )
 
 
-def _max_tokens(wanted: int, asked: Asked, notes: Notes) -> int:
+def limited(wanted: int, asked: Asked, notes: Notes) -> int:
+    """The bound on an answer that the model takes, in tokens."""
     limit = next((limit for name, limit in _LIMITS if name.search(asked.model)), wanted)
     if wanted > limit:
         notes.add("max_tokens", f"{wanted} is above this model's limit; sent as {limit}")
@@ -308,22 +309,28 @@ _MEDIUM_BUDGET: Final = 16_384
 
 
 def _reasoning(body: Entry, reasoning: Reasoning, reasons: bool, asked: Asked, notes: Notes) -> None:
-    """A budget in tokens becomes an effort; a model that does not think is not asked to."""
+    """A model that does not think is not asked to."""
     if not reasons and "reasoning_effort" not in asked.provider.takes:
         if not reasoning.off:
             notes.add("thinking", "this model is not known to think")
         return
+    effort = effort_of(reasoning, asked.model, notes)
+    if effort is not None:
+        body["reasoning_effort"] = effort
+
+
+def effort_of(reasoning: Reasoning, model: str, notes: Notes) -> str | None:
+    """How hard the model shall think; a budget in tokens becomes an effort. None: as hard as it likes."""
     effort = reasoning.effort
     if effort is None and reasoning.budget is not None:
         few, some = reasoning.budget <= _LOW_BUDGET, reasoning.budget <= _MEDIUM_BUDGET
         effort = "low" if few else "medium" if some else "high"
         notes.add("thinking.budget_tokens", f"sent as reasoning_effort {effort}")
     if reasoning.off:
-        effort = _least_effort(asked.model)
+        effort = _least_effort(model)
         if effort != "none":
             notes.add("thinking", f"cannot be switched off for this model; sent as reasoning_effort {effort}")
-    if effort is not None:
-        body["reasoning_effort"] = effort
+    return effort
 
 
 def _least_effort(model: str) -> str:
@@ -335,7 +342,7 @@ def _least_effort(model: str) -> str:
 
 def _settings(body: Entry, request: ChatRequest, reasons: bool, asked: Asked, notes: Notes) -> None:
     for key, value in request.settings.items():
-        if reasons and key in _NOT_WHEN_REASONING:
+        if reasons and key in NOT_WHEN_REASONING:
             if value != 1:
                 notes.add(key, "not supported by models that think")
         elif key == "stop":
@@ -348,6 +355,6 @@ def _settings(body: Entry, request: ChatRequest, reasons: bool, asked: Asked, no
             notes.add(key, f"not supported by {asked.provider.name}")
 
 
-def _user_id(user: str) -> str:
+def user_id(user: str) -> str:
     """OpenAI takes 64 characters; a longer id is hashed, so that the same user stays the same."""
     return user if len(user) <= MAX_USER_CHARS else hashlib.sha256(user.encode()).hexdigest()

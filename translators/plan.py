@@ -33,8 +33,10 @@ from translators import (
     openai_passthrough,
     openai_requests_in,
     openai_requests_out,
+    responses_answers_in,
     responses_answers_out,
     responses_requests_in,
+    responses_requests_out,
 )
 from translators.bridge import Bridge, Inbound, Outbound
 from translators.dialect import Translation
@@ -113,6 +115,12 @@ OUTBOUND: Final[Mapping[str, Outbound]] = {
     ),
     "openai_chat": Outbound(
         openai_requests_out.encode, openai_answers_in.decode, openai_answers_in.Reader, openai_requests_out.NAMES
+    ),
+    "openai_responses": Outbound(
+        responses_requests_out.encode,
+        responses_answers_in.decode,
+        responses_answers_in.Reader,
+        responses_requests_out.NAMES,
     ),
 }
 """Chat dialects in which a provider may be spoken to by a client of another."""

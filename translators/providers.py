@@ -73,6 +73,16 @@ class Provider(msgspec.Struct, frozen=True):
     local: bool = False
     """Answered by the gateway itself (`translators.mock`), without any connection."""
 
+    def with_chat_by(self, operation: Operation) -> Provider:
+        """The row for a model that speaks only one of the provider's kinds of chat.
+
+        Raises ValueError, in words for the operator, where the provider does not have that kind.
+        """
+        if operation not in self.endpoints:
+            raise ValueError(f"provider {self.name} has no API of the kind {operation.value!r}")
+        others = {kind: endpoint for kind, endpoint in self.endpoints.items() if kind not in _CHATS}
+        return msgspec.structs.replace(self, endpoints={**others, operation: self.endpoints[operation]})
+
     def endpoint(self, operation: Operation) -> Endpoint | None:
         """Where an operation goes. A chat can be translated, so for any kind of chat another kind will do."""
         endpoint = self.endpoints.get(operation)
@@ -183,6 +193,16 @@ _ROWS: Final = (
 )
 
 PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def row_of(name: str, api: str | None = None) -> Provider:
+    """A provider's row, for a target whose model speaks only the chat `api` (an `Operation`), or any that the row has.
+
+    Raises ValueError, in words for the operator, where the provider does not have that kind.
+    """
+    row = PROVIDERS[name]
+    return row if api is None else row.with_chat_by(Operation(api))
+
 
 AZURE_API_VERSION: Final = "2024-10-21"
 """The newest version of the deployments API that is not a preview:

@@ -21,6 +21,7 @@ from translators.canonical import (
     ChatAnswer,
     Event,
     Finish,
+    Logprobs,
     Part,
     Ping,
     RedactedBlock,
@@ -47,7 +48,7 @@ def encode(answer: ChatAnswer, model: str, created: int, carried: Carried) -> by
     """A complete answer as a response; of several choices the first."""
     response_id = f"resp_{answer.id}"
     choice = answer.choices[0] if answer.choices else None
-    items = list(_items(choice.parts, response_id)) if choice is not None else []
+    items = list(_items(choice.parts, response_id, choice.logprobs)) if choice is not None else []
     finish = choice.finish if choice is not None else Finish.STOP
     body = _response(response_id, model or answer.model, created, carried.echo)
     return orjson.dumps(_finished(body, items, finish, answer.usage))
@@ -93,7 +94,7 @@ def _finished(response: dict[str, Any], items: list[Item], finish: Finish, usage
     return {**response, **ended}
 
 
-def _items(parts: Iterable[Part], response_id: str) -> Iterable[Item]:
+def _items(parts: Iterable[Part], response_id: str, logprobs: Logprobs | None) -> Iterable[Item]:
     """Each thought and each call is an item; all texts together are one message."""
     content = [_content(part) for part in parts if isinstance(part, Text | Refusal)]
     number = 0
@@ -102,7 +103,10 @@ def _items(parts: Iterable[Part], response_id: str) -> Iterable[Item]:
             yield _reasoning(part, f"rs_{response_id}_{number}")
             number += 1
         elif isinstance(part, Text | Refusal) and content:
-            yield _message(f"msg_{response_id}", content)
+            message = _message(f"msg_{response_id}", content)
+            if logprobs and message["content"][0]["type"] == "output_text":
+                message["content"][0]["logprobs"] = logprobs
+            yield message
             content = []
         elif isinstance(part, ToolCall):
             yield _call(part, f"fc_{response_id}_{number}")
@@ -171,13 +175,14 @@ def usage_of(usage: Usage) -> dict[str, Any]:
 class _Open:
     """An item that is being written: its place in the output, the item, and the text that it has so far."""
 
-    __slots__ = ("item", "key", "pieces", "place", "signed")
+    __slots__ = ("item", "key", "logprobs", "pieces", "place", "signed")
 
     def __init__(self, key: tuple[str, int], place: int, item: Item) -> None:
         self.key = key
         self.place = place
         self.item = item
         self.pieces: list[str] = []
+        self.logprobs: list[Any] = []
         self.signed: Thinking | RedactedThinking | None = None
 
 
@@ -227,8 +232,8 @@ class Writer:
 
     def _write(self, event: Event) -> bytes:
         match event:
-            case TextDelta(text):
-                return self._text(text, ("text", 0))
+            case TextDelta(text, logprobs):
+                return self._text(text, ("text", 0), logprobs or ())
             case RefusalDelta(text):
                 return self._text(text, ("refusal", 0))
             case ThinkingDelta() | RedactedBlock():
@@ -243,7 +248,7 @@ class Writer:
 
     # Each kind of item: how it begins, what each piece of it is, how it ends.
 
-    def _text(self, text: str, key: tuple[str, int]) -> bytes:
+    def _text(self, text: str, key: tuple[str, int], logprobs: Logprobs = ()) -> bytes:
         frames = self._close(keep=key)
         part = _content(Text("") if key[0] == "text" else Refusal(""))
         item = self._find(key)
@@ -252,8 +257,9 @@ class Writer:
             frames += added
             frames += self._frame("response.content_part.added", **self._at(item, content_index=0), part=part)
         item.pieces.append(text)
+        item.logprobs += logprobs
         kind = "output_text" if key[0] == "text" else "refusal"
-        more: dict[str, Any] = {"logprobs": []} if key[0] == "text" else {}
+        more: dict[str, Any] = {"logprobs": logprobs} if key[0] == "text" else {}
         return frames + self._frame(f"response.{kind}.delta", **self._at(item, content_index=0), delta=text, **more)
 
     def _thinking(self, event: ThinkingDelta | RedactedBlock) -> bytes:
@@ -341,7 +347,8 @@ class Writer:
         part = _content(Text(text) if spoken else Refusal(text))
         place = self._at(item, content_index=0)
         if spoken:
-            frames = self._frame("response.output_text.done", **place, text=text, logprobs=[])
+            part["logprobs"] = item.logprobs
+            frames = self._frame("response.output_text.done", **place, text=text, logprobs=item.logprobs)
         else:
             frames = self._frame("response.refusal.done", **place, refusal=text)
         frames += self._frame("response.content_part.done", **place, part=part)

@@ -54,6 +54,7 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "top_logprobs": (0,),
     "truncation": ("disabled",),
 }
+_LOGPROBS: Final = "message.output_text.logprobs"
 _ECHOED: Final = (
     "instructions",
     "max_output_tokens",
@@ -84,9 +85,10 @@ def decode(body: bytes, notes: Notes) -> ChatRequest:
     for key in _NEEDS_MEMORY:
         if tree.get(key):
             raise InvalidRequest(f"`{key}` needs a provider that keeps responses; this model has none.", param=key)
-    for included in tree.get("include") or ():
-        if included != "reasoning.encrypted_content":
-            notes.add("include", f"{included} is not there")
+    included = tree.get("include") or ()
+    for name in included:
+        if name not in ("reasoning.encrypted_content", _LOGPROBS):
+            notes.add("include", f"{name} is not there")
     messages = list(_merged(_items(tree.get("input"), notes)))
     if tree.get("instructions"):
         messages.insert(0, Message(Role.SYSTEM, (Text(tree["instructions"], "instructions"),), "instructions"))
@@ -96,6 +98,10 @@ def decode(body: bytes, notes: Notes) -> ChatRequest:
         for key, value in tree.items()
         if key not in _STRUCTURAL and value is not None and value not in _NEUTRAL.get(key, ())
     }
+    if _LOGPROBS in included:
+        settings["logprobs"] = True
+    elif settings.pop("top_logprobs", None) is not None:
+        notes.add("top_logprobs", f"means nothing without {_LOGPROBS} in `include`")
     verbosity = (tree.get("text") or {}).get("verbosity")
     if verbosity not in (None, "medium"):
         settings["verbosity"] = verbosity

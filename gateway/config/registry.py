@@ -37,11 +37,11 @@ def installed() -> Registry:
     """What this installation offers."""
     # Imported when asked for: commands that read no configuration do without dialects and scanners.
     from policy.compile import KINDS as POLICIES
-    from translators.providers import PROVIDERS, upstream_of
+    from translators.providers import PROVIDERS, row_of, upstream_of
 
     def check_target(target: Target) -> object:
         return upstream_of(
-            PROVIDERS[target.provider],
+            row_of(target.provider, target.api),
             base_url=target.base_url,
             azure_deployment=target.azure_deployment,
             azure_api_version=target.azure_api_version,

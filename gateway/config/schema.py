@@ -142,6 +142,13 @@ class RoutingStrategy(enum.StrEnum):
     LEAST_BUSY = "least_busy"
 
 
+class ChatAPI(enum.StrEnum):
+    """The kinds of chat that OpenAI's providers have."""
+
+    CHAT = "chat"
+    RESPONSES = "responses"
+
+
 class FallbackTrigger(enum.StrEnum):
     """What makes the gateway try the next target."""
 
@@ -261,6 +268,14 @@ class Target(Section, frozen=True):
     ]
     upstream_model: Annotated[
         Name | None, Meta(description="What the provider is asked for. Not set: the same as `model`.")
+    ] = None
+    api: Annotated[
+        ChatAPI | None,
+        Meta(
+            description="The only kind of chat that this model speaks, where its provider has several: `chat` (Chat"
+            " Completions) or `responses`. Clients of every kind are translated to it. Not set: each client's own kind"
+            " where the provider has it."
+        ),
     ] = None
     base_url: Annotated[
         BaseURL | None,

@@ -238,7 +238,7 @@ class TestRequest:
         assert bool(notes) == noted
 
     def test_what_gemini_does_not_have_is_noted(self) -> None:
-        settings = {"logprobs": True, "logit_bias": {"1": 1}, "metadata": {"a": "b"}, "user": "u", "brand_new": 1}
+        settings = {"logit_bias": {"1": 1}, "metadata": {"a": "b"}, "user": "u", "brand_new": 1}
         _, notes = translate(
             {"messages": [USER], "parallel_tool_calls": False, "tools": [tool(strict=True)], **settings}
         )

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.types import Operation, Origin
 from translators.plan import FORMATS, bind
-from translators.providers import PROVIDERS, Auth, upstream_of
+from translators.providers import PROVIDERS, Auth, row_of, upstream_of
 
 
 def path(provider: str, base_url: str | None, operation: Operation = Operation.CHAT, **options: str) -> str:
@@ -184,3 +184,20 @@ def test_mock_has_no_connection() -> None:
     assert upstream.provider.local
     assert upstream.auth is Auth.NONE
     assert upstream.origin == Origin("mock.invalid", 443)
+
+
+class TestOneKindOfChat:
+    @pytest.mark.parametrize("operation", [Operation.CHAT, Operation.MESSAGES, Operation.RESPONSES])
+    def test_every_client_is_led_to_responses(self, operation: Operation) -> None:
+        row = row_of("openai", "responses")
+        assert upstream_of(row).path(operation, stream=True) == "/v1/responses"
+        assert bind(operation, row).identity == (operation is Operation.RESPONSES)
+        assert bind(Operation.EMBEDDINGS, row).identity
+
+    def test_or_to_chat(self) -> None:
+        row = row_of("openai", "chat")
+        assert upstream_of(row).path(Operation.RESPONSES, stream=False) == "/v1/chat/completions"
+
+    def test_a_provider_without_it(self) -> None:
+        with pytest.raises(ValueError, match=r"provider mistral has no API of the kind 'responses'"):
+            row_of("mistral", "responses")
