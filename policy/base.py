@@ -18,6 +18,7 @@ from gateway.types import Delivery, Phase, Screening, Subject, TextPart, Verdict
 if TYPE_CHECKING:
     from policy.audit_logger import AuditLoggerSettings
     from policy.external_moderation import ExternalModerationSettings
+    from policy.guard import Guard
     from policy.human_oversight import HumanOversightSettings
 
 BEFORE = 128
@@ -25,6 +26,38 @@ BEFORE = 128
 
 INLINE_BYTES = 256 * 1024
 """Up to so many bytes a scan may run on the event loop: well under a millisecond (figures in `scan.py`)."""
+
+
+class Tool(msgspec.Struct, frozen=True, gc=False):
+    """A function that the request declares. `parameters` is its JSON Schema as bytes, or None."""
+
+    name: str
+    parameters: bytes | None = None
+
+
+class Call(msgspec.Struct, frozen=True, gc=False):
+    """The answer calls a tool. `arguments` is JSON text as the model wrote it, `path` its place in the answer."""
+
+    name: str
+    arguments: str
+    path: str = ""
+
+
+class Context(msgspec.Struct, frozen=True):
+    """What an answer is judged by, besides its own texts.
+
+    `request` holds the request's texts; `tools` what it declares; `calls` what the answer calls; `response_format` is
+    the JSON of the format asked for, or empty; `finish_reason` is the provider's word, or empty.
+    """
+
+    request: Sequence[TextPart] = ()
+    tools: Sequence[Tool] = ()
+    calls: Sequence[Call] = ()
+    response_format: bytes = b""
+    finish_reason: str = ""
+
+
+NO_CONTEXT = Context()
 
 
 class Pipeline(Protocol):
@@ -72,12 +105,24 @@ class Pipeline(Protocol):
         """The input phase. Never raises: an error inside a policy becomes what the fail mode says."""
         ...
 
-    def review(self, subject: Subject, texts: Sequence[TextPart], *, delivered: bool = False) -> Screening:
+    def review(
+        self,
+        subject: Subject,
+        texts: Sequence[TextPart],
+        *,
+        delivered: bool = False,
+        context: Context = NO_CONTEXT,
+        guard: Guard | None = None,
+    ) -> Screening:
         """The output phase, on the complete answer. Never raises.
 
         `delivered` says that the client has the texts already (a stream under `hold_done`): then it is too late to
-        redact, and a redaction becomes a block.
+        redact, and a redaction becomes a block. What judged the answer as it flowed is `guard`.
         """
+        ...
+
+    def guard(self, subject: Subject, context: Context = NO_CONTEXT) -> Guard | None:
+        """What judges one stream as it flows, if policies of the chain do (`streaming: guard`)."""
         ...
 
     def scan_cost_bytes(self, texts: Sequence[TextPart]) -> int:
@@ -119,38 +164,6 @@ class Redaction(msgspec.Struct, frozen=True, gc=False, order=True):
     end: int
     replacement: str
     label: str = ""
-
-
-class Tool(msgspec.Struct, frozen=True, gc=False):
-    """A function that the request declares. `parameters` is its JSON Schema as bytes, or None."""
-
-    name: str
-    parameters: bytes | None = None
-
-
-class Call(msgspec.Struct, frozen=True, gc=False):
-    """The answer calls a tool. `arguments` is JSON text as the model wrote it, `path` its place in the answer."""
-
-    name: str
-    arguments: str
-    path: str = ""
-
-
-class Context(msgspec.Struct, frozen=True):
-    """What an answer is judged by, besides its own texts.
-
-    `request` holds the request's texts; `tools` what it declares; `calls` what the answer calls; `response_format` is
-    the JSON of the format asked for, or empty; `finish_reason` is the provider's word, or empty.
-    """
-
-    request: Sequence[TextPart] = ()
-    tools: Sequence[Tool] = ()
-    calls: Sequence[Call] = ()
-    response_format: bytes = b""
-    finish_reason: str = ""
-
-
-NO_CONTEXT = Context()
 
 
 class View(msgspec.Struct, frozen=True):

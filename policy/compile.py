@@ -11,26 +11,27 @@ decision is the policy's own; the shared scan is in none of them.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from gateway.types import ALLOWED, Decision, Delivery, FailMode, Phase, Screening, Subject, TextPart, Verdict
 from policy import scan
 from policy.audit_logger import AuditLogger, AuditLoggerSettings
-from policy.base import Hook, Match, Pattern, Pipeline, Policy, PolicyConfigError, Problem, Redaction, Ruling, View
+from policy.base import NO_CONTEXT, Context, Hook, Pattern, Pipeline, Policy, PolicyConfigError, Problem
 from policy.dlp_filter import DlpFilter
 from policy.external_moderation import ExternalModeration, ExternalModerationSettings
+from policy.guard import Guard
 from policy.human_oversight import HumanOversight, HumanOversightSettings
 from policy.language_validator import LanguageValidator
 from policy.model_access import ModelAccess
 from policy.pii_detector import PiiDetector
 from policy.rbac import Rbac
 from policy.safety_filter import SafetyFilter
-from policy.text import redact
+from policy.stage import Stage
+from policy.steps import Clock, OnError, Step
 
 KINDS: dict[str, type[Policy[Any]]] = {
     AuditLogger.kind: AuditLogger,
@@ -44,14 +45,6 @@ KINDS: dict[str, type[Policy[Any]]] = {
     SafetyFilter.kind: SafetyFilter,
 }
 """Every policy kind that a chain may name, with its class; `KINDS[kind].Settings` is the schema of its settings."""
-
-_STRICTNESS = {Verdict.ALLOW: 0, Verdict.REDACT: 1, Verdict.ESCALATE: 2, Verdict.BLOCK: 3}
-
-Clock = Callable[[], int]
-"""Nanoseconds since any moment, as `time.perf_counter_ns`."""
-
-OnError = Callable[[str, Exception], None]
-"""Told of an error inside a policy: its kind, and the exception."""
 
 
 def compile_chain(
@@ -75,7 +68,7 @@ def compile_chain(
     policies = [KINDS[kind](chosen[kind]) for kind in chain]
     failure = _Failure(fail_mode, on_error)
     try:
-        incoming, outgoing = (_Stage(phase, policies, failure, clock, engine) for phase in Phase)
+        incoming, outgoing = (_stage(phase, policies, failure, clock, engine) for phase in Phase)
     except scan.PatternError as error:
         raise PolicyConfigError([Problem("policies.chain", str(error))]) from error
     audit = chosen.get(AuditLogger.kind)
@@ -85,7 +78,7 @@ def compile_chain(
     return ChainPipeline(
         configuration_id=configuration_id,
         version=_version(chain, chosen, fail_mode),
-        delivery=Delivery.HOLD_DONE if reviews else Delivery.PASS,
+        delivery=_delivery(policies) if reviews else Delivery.PASS,
         reads_input=bool(incoming.steps) or Phase.INPUT in asked,
         reads_output=reviews,
         audits=audit is not None,
@@ -95,6 +88,54 @@ def compile_chain(
         incoming=incoming,
         outgoing=outgoing,
     )
+
+
+class _Failure(NamedTuple):
+    mode: FailMode
+    on_error: OnError
+
+    def mode_for(self, settings: Any) -> FailMode:
+        """A policy's own `on_error` is stronger than the gateway's fail mode."""
+        return FailMode(getattr(settings, "on_error", "") or self.mode)
+
+
+def _stage(
+    phase: Phase, policies: Sequence[Policy[Any]], failure: _Failure, clock: Clock, engine: scan.Engine
+) -> Stage:
+    patterns: list[Pattern] = []
+    steps: list[Step] = []
+    for policy in policies:
+        if (hook := policy.hook(phase)) is not None:
+            first = len(patterns)
+            patterns += policy.patterns
+            steps.append(_step(policy, phase, hook, failure, first, len(patterns)))
+    guards = phase is Phase.OUTPUT and _delivery(policies) is Delivery.GUARD
+    return Stage(phase, steps, patterns, clock, engine, guards=guards)
+
+
+def _step(policy: Policy[Any], phase: Phase, hook: Hook, failure: _Failure, first: int, last: int) -> Step:
+    return Step(
+        policy.kind,
+        hook,
+        Decision(policy.kind, phase, Verdict.ALLOW),
+        first,
+        last,
+        failure.mode_for(policy.settings),
+        failure.on_error,
+        monitors=getattr(policy.settings, "mode", "") == "monitor",
+        guards=policy.guards and _streaming(policy) == Delivery.GUARD,
+        after=policy.after,
+    )
+
+
+def _streaming(policy: Policy[Any]) -> Delivery:
+    return Delivery(getattr(policy.settings, "streaming", Delivery.HOLD_DONE))
+
+
+def _delivery(policies: Sequence[Policy[Any]]) -> Delivery:
+    """How streams reach the client: the most careful way that a policy of answers asks for."""
+    asked = {_streaming(policy) for policy in policies if policy.hook(Phase.OUTPUT) is not None}
+    return next((way for way in (Delivery.BUFFER, Delivery.GUARD) if way in asked), Delivery.HOLD_DONE)
 
 
 def _defaults(kind: str) -> msgspec.Struct | None:
@@ -138,8 +179,8 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
     audit: AuditLoggerSettings | None
     moderation: ExternalModerationSettings | None
     oversight: HumanOversightSettings | None
-    incoming: _Stage
-    outgoing: _Stage
+    incoming: Stage
+    outgoing: Stage
 
     def __repr__(self) -> str:
         steps = [f"{stage.phase} {step.kind}" for stage in (self.incoming, self.outgoing) for step in stage.steps]
@@ -149,126 +190,23 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
     def screen(self, subject: Subject, texts: Sequence[TextPart]) -> Screening:
         return self.incoming.judge(subject, texts) if self.reads_input else ALLOWED
 
-    def review(self, subject: Subject, texts: Sequence[TextPart], *, delivered: bool = False) -> Screening:
-        return self.outgoing.judge(subject, texts, delivered) if self.reads_output else ALLOWED
+    def review(
+        self,
+        subject: Subject,
+        texts: Sequence[TextPart],
+        *,
+        delivered: bool = False,
+        context: Context = NO_CONTEXT,
+        guard: Guard | None = None,
+    ) -> Screening:
+        if not self.reads_output:
+            return ALLOWED
+        decided = None if guard is None else guard.decisions
+        return self.outgoing.judge(subject, texts, delivered=delivered, context=context, decided=decided)
+
+    def guard(self, subject: Subject, context: Context = NO_CONTEXT) -> Guard | None:
+        return self.outgoing.guard(subject, context)
 
     def scan_cost_bytes(self, texts: Sequence[TextPart]) -> int:
         # A character beyond ASCII takes at most four bytes (RFC 3629, section 3); isascii() is a flag, not a search.
         return sum([len(part.text) if part.text.isascii() else 4 * len(part.text) for part in texts])
-
-
-class _Failure:
-    """What an error inside a policy means: reported, and then a ruling by the fail mode."""
-
-    def __init__(self, mode: FailMode, on_error: OnError) -> None:
-        self._verdict = Verdict.BLOCK if mode is FailMode.BLOCK else Verdict.ALLOW
-        self._on_error = on_error
-
-    def ruling(self, kind: str, error: Exception) -> Ruling:
-        with contextlib.suppress(Exception):  # a reporter that fails must not undo the fail mode
-            self._on_error(kind, error)
-        return Ruling(self._verdict, f"{kind}.error", message=f"The policy {kind} could not be evaluated.")
-
-
-class _Step(msgspec.Struct, frozen=True):
-    """One policy in one phase. Its patterns are those from `first` to before `last` in the scanner."""
-
-    kind: str
-    hook: Hook
-    allowed: Decision
-    first: int
-    last: int
-
-    @property
-    def scans(self) -> bool:
-        return self.first < self.last
-
-    def own(self, matches: Sequence[Match]) -> list[Match]:
-        """The matches of its patterns, numbered as the policy numbers them."""
-        return [
-            Match(match.part, match.start, match.end, match.pattern - self.first)
-            for match in matches
-            if self.first <= match.pattern < self.last
-        ]
-
-
-class _Stage:
-    """All policies of one phase: one scan, then each policy that has something to say."""
-
-    def __init__(
-        self, phase: Phase, policies: Sequence[Policy[Any]], failure: _Failure, clock: Clock, engine: scan.Engine
-    ) -> None:
-        self.phase = phase
-        self._failure = failure
-        self._clock = clock
-        patterns: list[Pattern] = []
-        steps: list[_Step] = []
-        for policy in policies:
-            if (hook := policy.hook(phase)) is not None:
-                first = len(patterns)
-                patterns += policy.patterns
-                allowed = Decision(policy.kind, phase, Verdict.ALLOW)
-                steps.append(_Step(policy.kind, hook, allowed, first, len(patterns)))
-        self.steps = tuple(steps)
-        self._scanner = scan.scanner(tuple(patterns), engine) if patterns else None
-        self._clean = Screening(Verdict.ALLOW, tuple(step.allowed for step in steps))
-        self._only_scans = all(step.scans for step in steps)
-
-    def judge(self, subject: Subject, texts: Sequence[TextPart], delivered: bool = False) -> Screening:
-        """What the chain says of some texts. Never raises."""
-        if self._scanner is None:
-            return self._walk(subject, texts, (), None, delivered)
-        try:
-            matches = self._scanner.find(texts)
-        except Exception as error:
-            return self._walk(subject, texts, (), error, delivered)
-        if not matches and self._only_scans:
-            return self._clean  # built once: on most texts a chain of patterns costs its scan and nothing else
-        return self._walk(subject, texts, matches, None, delivered)
-
-    def _walk(
-        self,
-        subject: Subject,
-        texts: Sequence[TextPart],
-        matches: Sequence[Match],
-        broken: Exception | None,
-        delivered: bool,
-    ) -> Screening:
-        """Ask each policy in turn. `broken` is the error that the scan met."""
-        decisions: list[Decision] = []
-        redactions: list[Redaction] = []
-        message = ""
-        verdict = Verdict.ALLOW
-        for step in self.steps:
-            own = step.own(matches)
-            if step.scans and not own and broken is None:
-                decisions.append(step.allowed)
-                continue
-            began = self._clock()
-            ruling = self._ask(step, subject, View(texts, own), broken if step.scans else None)
-            said = Verdict.BLOCK if delivered and ruling.verdict is Verdict.REDACT else ruling.verdict
-            spent = (self._clock() - began) // 1000
-            decisions.append(Decision(step.kind, self.phase, said, ruling.reason, ruling.detail, spent))
-            if _STRICTNESS[said] > _STRICTNESS[verdict]:
-                verdict = said
-                message = ruling.message or f"Refused by policy {step.kind} ({ruling.reason})."
-            if said is Verdict.BLOCK:
-                break
-            if said is Verdict.REDACT:
-                redactions += ruling.redactions
-        if verdict is Verdict.REDACT:
-            return Screening(verdict, tuple(decisions), redact(texts, redactions))
-        # What a person approves goes on redacted all the same.
-        kept = redact(texts, redactions) if verdict is Verdict.ESCALATE else {}
-        return Screening(verdict, tuple(decisions), kept, message)
-
-    def _ask(self, step: _Step, subject: Subject, view: View, broken: Exception | None) -> Ruling:
-        if broken is not None:
-            return self._failure.ruling(step.kind, broken)
-        try:
-            ruling = step.hook(subject, view)
-            if not all(0 <= redaction.part < len(view.texts) for redaction in ruling.redactions):
-                raise IndexError("a redaction names a text part that does not exist")
-        except Exception as error:
-            return self._failure.ruling(step.kind, error)
-        return ruling

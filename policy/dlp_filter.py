@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from gateway.types import Phase, Subject, TextPart, Verdict
 from policy.base import Match, Pattern, Policy, Problem, Redaction, Ruling, View
+from policy.outcome import Streaming
 from policy.scan import refusal
 from policy.terms import term_patterns
 from policy.text import is_encodable
@@ -61,8 +62,8 @@ class DlpFilterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     action: Annotated[
         Literal["block", "redact"],
         Meta(
-            description="Refuse the exchange, or replace what was found and let it go on. Answers are not redacted: "
-            "in the output phase `redact` acts as `block`."
+            description="Refuse the exchange, or replace what was found and let it go on. In a "
+            "stream under `hold_done` it is too late to redact, so that `redact` acts as `block`."
         ),
     ] = "block"
     replacement: Annotated[
@@ -78,13 +79,14 @@ class DlpFilterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         Meta(
             min_length=1,
             description="Where to look: in what goes to the model (`input`), in what comes back (`output`), or both. "
-            "With `output`, the end of a stream waits for the verdict (delivery `hold_done`).",
+            "`streaming` says what `output` means for streams.",
         ),
     ] = (Phase.INPUT,)
     roles: Annotated[
         tuple[Role, ...],
         Meta(description="Look only at texts of these speakers. Empty means all of them."),
     ] = ()
+    streaming: Streaming = "hold_done"
     mode: Annotated[
         Literal["enforce", "monitor"],
         Meta(description="`monitor` records what would have happened and lets everything pass unchanged."),
@@ -101,6 +103,7 @@ class DlpFilter(Policy[DlpFilterSettings]):
     kind = "dlp-filter"
     Settings = DlpFilterSettings
     reasons = ("dlp-filter.term", "dlp-filter.pattern")
+    guards = True
 
     def __init__(self, settings: DlpFilterSettings) -> None:
         super().__init__(settings)

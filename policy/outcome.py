@@ -27,8 +27,8 @@ Streaming = Annotated[
     Literal["hold_done", "guard", "buffer"],
     Meta(
         description="For answers in a stream. `hold_done`: everything flows, and the end waits for the verdict. "
-        "`guard`: the text is checked as it flows, and what could be the beginning of a match is held back. `buffer`: nothing "
-        "leaves before the whole has been judged."
+        "`guard`: the text is checked as it flows, and what could be the beginning of a match is held back. `buffer`: "
+        "nothing leaves before the whole has been judged."
     ),
 ]
 Message = Annotated[

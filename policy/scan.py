@@ -222,8 +222,8 @@ class Place:
         return ((start, end) for start, end, confirmed in self.candidates(data) if confirmed)
 
     def candidates(self, data: bytes, position: int = 0) -> Iterator[tuple[int, int, bool]]:
-        """The same from `position` on, which may look at what stands before it, and with each whether it is confirmed by
-        the pattern's check. What is not takes its place all the same."""
+        """The same from `position` on, which may look at what stands before it, and with each whether the pattern's
+        check confirms it. What is not confirmed takes its place all the same."""
         count = ahead = 0
         while (match := self._search(data, position)) is not None:
             start, end = match.span(self._group)

@@ -1,0 +1,97 @@
+"""Redaction for a time: values leave as placeholders and come back in the answer.
+
+`Placeholders` numbers values, `<EMAIL_1>`, the same for the same value, and never takes a placeholder that a text of
+the request contains already: whoever types `<EMAIL_1>` gets no other's value for it. `Restorer` puts the values back,
+in a whole text or in one that flows; then it holds at most the beginning of a placeholder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+from gateway.types import TextPart
+from policy.base import Redaction
+from policy.guard import in_json
+from policy.text import encode
+
+_ARGUMENTS = "tool_arguments"
+
+
+class Placeholders:
+    """The placeholders of one request."""
+
+    def __init__(self, texts: Sequence[TextPart]) -> None:
+        self._texts = texts
+        self._taken: dict[tuple[str, str], str] = {}
+        self._counts: dict[str, int] = {}
+
+    @property
+    def originals(self) -> dict[str, str]:
+        """The values by their placeholders."""
+        return {placeholder: value for (_, value), placeholder in self._taken.items()}
+
+    def place(self, redactions: Iterable[Redaction]) -> list[Redaction]:
+        """The redactions with placeholders where they have a label; numbered in order of place."""
+        data = [encode(part.text) for part in self._texts]
+        return [self._placed(one, data) if one.label else one for one in sorted(redactions)]
+
+    def _placed(self, one: Redaction, data: Sequence[bytes]) -> Redaction:
+        value = data[one.part][one.start : one.end].decode("utf-8", "replace")
+        placeholder = self._taken.get((one.label, value)) or self._new(one.label, value)
+        return Redaction(one.part, one.start, one.end, placeholder, one.label)
+
+    def _new(self, label: str, value: str) -> str:
+        while True:
+            number = self._counts[label] = self._counts.get(label, 0) + 1
+            placeholder = f"<{label}_{number}>"
+            if not any(placeholder in part.text for part in self._texts):
+                self._taken[label, value] = placeholder
+                return placeholder
+
+
+class Restorer:
+    """Puts the values of one request back into its answer."""
+
+    __slots__ = ("_find", "_held", "_originals", "_prefixes")
+
+    def __init__(self, originals: Mapping[str, str]) -> None:
+        # Some encoders write `<` and `>` in JSON as escapes (Go's does): https://pkg.go.dev/encoding/json#Marshal
+        escaped = {one.replace("<", "\\u003c").replace(">", "\\u003e"): value for one, value in originals.items()}
+        self._originals = {**escaped, **originals}
+        self._find = re.compile("|".join(map(re.escape, self._originals)))
+        self._prefixes = frozenset(one[:size] for one in self._originals for size in range(1, len(one)))
+        self._held: dict[Hashable, str] = {}
+
+    def whole(self, text: str, kind: str) -> str:
+        """A complete text with its values."""
+        if "<" not in text and "\\" not in text:
+            return text
+        return self._find.sub(lambda found: self._value(found[0], kind), text)
+
+    def feed(self, key: Hashable, kind: str, text: str) -> str:
+        """More of one text; what of it may go on."""
+        held = self._held.pop(key, "")
+        if not held and "<" not in text and "\\" not in text:
+            return text
+        text = held + text
+        cut = self._cut(text)
+        if cut < len(text):
+            self._held[key] = text[cut:]
+        return self.whole(text[:cut], kind)
+
+    def close(self, key: Hashable) -> str:
+        """One text is over: what of it waited."""
+        return self._held.pop(key, "")
+
+    def _value(self, placeholder: str, kind: str) -> str:
+        value = self._originals[placeholder]
+        return in_json(value) if kind == _ARGUMENTS else value
+
+    def _cut(self, text: str) -> int:
+        """Where the beginning of a placeholder stands at the end of a text; its length where there is none."""
+        longest = max(map(len, self._prefixes), default=0)
+        for place in range(max(0, len(text) - longest), len(text)):
+            if text[place] in "<\\" and text[place:] in self._prefixes:
+                return place
+        return len(text)

@@ -1,0 +1,132 @@
+"""All policies of one phase, compiled: one scan of all texts, then each policy that has something to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gateway.types import Decision, Phase, Screening, Subject, TextPart, Verdict
+from policy import scan
+from policy.base import NO_CONTEXT, Context, Match, Pattern, Redaction, Ruling, View
+from policy.guard import Guard
+from policy.restore import Placeholders
+from policy.steps import STRICTNESS, Clock, Step, told
+from policy.stream import Watch
+from policy.text import redact
+
+
+class Stage:
+    """Immutable; safe in any thread. `judge` never raises."""
+
+    def __init__(
+        self,
+        phase: Phase,
+        steps: Sequence[Step],
+        patterns: Sequence[Pattern],
+        clock: Clock,
+        engine: scan.Engine,
+        *,
+        guards: bool = False,
+    ) -> None:
+        """`guards`: streams are judged as they flow, by the steps that can. Raises PatternError."""
+        self.phase = phase
+        self.steps = tuple(steps)
+        self._clock = clock
+        self._scanner = scan.scanner(tuple(patterns), engine) if patterns else None
+        self._clean = Screening(Verdict.ALLOW, tuple(step.allowed for step in steps))
+        self._only_scans = all(step.scans for step in steps)
+        self._guards, self._watch = self._guarding(patterns, engine) if guards else ((), None)
+
+    def _guarding(self, patterns: Sequence[Pattern], engine: scan.Engine) -> tuple[tuple[Step, ...], Watch | None]:
+        """The steps that guard, with a database of their own, and their patterns numbered in it."""
+        steps: list[Step] = []
+        watched: list[Pattern] = []
+        after: list[int] = []
+        for step in self.steps:
+            if step.guards:
+                own = patterns[step.first : step.last]
+                steps.append(step.numbered(len(watched), len(watched) + len(own)))
+                watched += own
+                after += [step.after] * len(own)
+        return tuple(steps), Watch(tuple(watched), after, engine) if steps else None
+
+    def guard(self, subject: Subject, context: Context) -> Guard | None:
+        """What judges one stream as it flows; None: nothing does."""
+        return None if self._watch is None else Guard(self._watch, self._guards, subject, context, self._clock)
+
+    def judge(
+        self,
+        subject: Subject,
+        texts: Sequence[TextPart],
+        *,
+        delivered: bool = False,
+        context: Context = NO_CONTEXT,
+        decided: Mapping[str, Decision] | None = None,
+    ) -> Screening:
+        """What the chain says of some texts. `decided` has what policies have said of them already, as they flowed."""
+        matches: Sequence[Match] = ()
+        broken: Exception | None = None
+        if self._scanner is not None:
+            try:
+                matches = self._scanner.find(texts)
+            except Exception as error:
+                broken = error
+            if not matches and self._only_scans and broken is None and decided is None:
+                return self._clean  # built once: on most texts a chain of patterns costs its scan and nothing else
+        return self._walk(subject, texts, matches, broken, delivered, context, decided or {})
+
+    def _walk(
+        self,
+        subject: Subject,
+        texts: Sequence[TextPart],
+        matches: Sequence[Match],
+        broken: Exception | None,
+        delivered: bool,
+        context: Context,
+        decided: Mapping[str, Decision],
+    ) -> Screening:
+        """Ask each policy in turn. `broken` is the error that the scan met."""
+        decisions: list[Decision] = []
+        redactions: list[Redaction] = []
+        message = ""
+        verdict = Verdict.ALLOW
+        for step in self.steps:
+            if step.kind in decided:
+                decisions.append(decided[step.kind])
+                continue
+            own = step.own(matches) if step.scans else ()
+            if step.scans and not own and broken is None:
+                decisions.append(step.allowed)
+                continue
+            began = self._clock()
+            ruling = self._ask(step, subject, View(texts, own, context), broken)
+            said = Verdict.BLOCK if delivered and ruling.verdict is Verdict.REDACT else ruling.verdict
+            decisions.append(step.decided(said, ruling, (self._clock() - began) // 1000))
+            if STRICTNESS[said] > STRICTNESS[verdict]:
+                verdict = said
+                message = told(step, ruling)
+            if said is Verdict.BLOCK:
+                break
+            if said is Verdict.REDACT:
+                redactions += ruling.redactions
+        return self._screening(verdict, tuple(decisions), message, texts, redactions)
+
+    def _ask(self, step: Step, subject: Subject, view: View, broken: Exception | None) -> Ruling:
+        return step.failed(broken) if broken is not None and step.scans else step.ask(subject, view)
+
+    def _screening(
+        self,
+        verdict: Verdict,
+        decisions: tuple[Decision, ...],
+        message: str,
+        texts: Sequence[TextPart],
+        redactions: Sequence[Redaction],
+    ) -> Screening:
+        """What a person approves (ESCALATE) goes on redacted all the same."""
+        message = "" if verdict in (Verdict.ALLOW, Verdict.REDACT) else message
+        if not redactions or verdict is Verdict.BLOCK:
+            return Screening(verdict, decisions, {}, message)
+        if self.phase is Phase.OUTPUT or not any(one.label for one in redactions):
+            return Screening(verdict, decisions, redact(texts, redactions), message)
+        placeholders = Placeholders(texts)
+        replaced = redact(texts, placeholders.place(redactions))
+        return Screening(verdict, decisions, replaced, message, placeholders.originals)
