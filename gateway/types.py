@@ -92,13 +92,15 @@ class Screening(msgspec.Struct, frozen=True):
 
     `verdict` is the strictest of the decisions. `replacements` maps the index of a text part to the text that takes
     its place (redaction); empty unless `verdict` is REDACT, or ESCALATE, where it holds for what is approved. `message`
-    is for the client, set on BLOCK and ESCALATE.
+    is for the client, set on BLOCK and ESCALATE. `originals` maps placeholders in the replacements to the values that
+    are to come back in the answer.
     """
 
     verdict: Verdict
     decisions: tuple[Decision, ...] = ()
     replacements: Mapping[int, str] = {}
     message: str = ""
+    originals: Mapping[str, str] = {}
 
     @property
     def refusing(self) -> Decision | None:
