@@ -30,6 +30,7 @@ from policy.model_access import ModelAccess
 from policy.pii_detector import PiiDetector
 from policy.rbac import Rbac
 from policy.safety_filter import SafetyFilter
+from policy.secret_detector import SecretDetector
 from policy.stage import Stage
 from policy.steps import Clock, OnError, Step
 
@@ -43,6 +44,7 @@ KINDS: dict[str, type[Policy[Any]]] = {
     PiiDetector.kind: PiiDetector,
     Rbac.kind: Rbac,
     SafetyFilter.kind: SafetyFilter,
+    SecretDetector.kind: SecretDetector,
 }
 """Every policy kind that a chain may name, with its class; `KINDS[kind].Settings` is the schema of its settings."""
 
