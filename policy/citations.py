@@ -191,8 +191,10 @@ class Sources:
         self._listed = {int(number): entry for number, entry in references}
         self._by_link: dict[str, list[str]] | None = None
 
-    def __bool__(self) -> bool:
-        return bool(self._numbered) or bool(self.texts)
+    @property
+    def given(self) -> bool:
+        """The request has passages or documents to cite."""
+        return bool(self._numbered)
 
     def passages(self, key: str) -> list[str] | None:
         """The texts that a citation's key stands for; empty if they are not at hand; None if it points at nothing."""

@@ -21,6 +21,7 @@ from gateway.types import ALLOWED, Decision, Delivery, FailMode, Phase, Screenin
 from policy import scan
 from policy.audit_logger import AuditLogger, AuditLoggerSettings
 from policy.base import NO_CONTEXT, Context, Hook, Pattern, Pipeline, Policy, PolicyConfigError, Problem
+from policy.citation_verifier import CitationVerifier
 from policy.dlp_filter import DlpFilter
 from policy.external_moderation import ExternalModeration, ExternalModerationSettings
 from policy.guard import Guard
@@ -28,23 +29,30 @@ from policy.human_oversight import HumanOversight, HumanOversightSettings
 from policy.language_validator import LanguageValidator
 from policy.model_access import ModelAccess
 from policy.pii_detector import PiiDetector
+from policy.quality_scorer import QualityScorer
 from policy.rbac import Rbac
+from policy.response_rewriter import ResponseRewriter
 from policy.safety_filter import SafetyFilter
 from policy.secret_detector import SecretDetector
 from policy.stage import Stage
 from policy.steps import Clock, OnError, Step
+from policy.tool_validation import ToolValidation
 
 KINDS: dict[str, type[Policy[Any]]] = {
     AuditLogger.kind: AuditLogger,
+    CitationVerifier.kind: CitationVerifier,
     DlpFilter.kind: DlpFilter,
     ExternalModeration.kind: ExternalModeration,
     HumanOversight.kind: HumanOversight,
     LanguageValidator.kind: LanguageValidator,
     ModelAccess.kind: ModelAccess,
     PiiDetector.kind: PiiDetector,
+    QualityScorer.kind: QualityScorer,
     Rbac.kind: Rbac,
+    ResponseRewriter.kind: ResponseRewriter,
     SafetyFilter.kind: SafetyFilter,
     SecretDetector.kind: SecretDetector,
+    ToolValidation.kind: ToolValidation,
 }
 """Every policy kind that a chain may name, with its class; `KINDS[kind].Settings` is the schema of its settings."""
 

@@ -17,6 +17,9 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+HARDLY: Final = 0.4
+"""Where the passages share less than this of a statement's words, nothing else counts for it."""
+
 MAX_PASSAGE_CHARACTERS: Final = 32 * 1024
 """So much of the passages of one statement is read."""
 
@@ -93,7 +96,8 @@ def support(statement: str, passage: Passage, question: str = "") -> float:
     found = features(statement, passage, question)
     if found is None:
         return 0.0
-    return 1 / (1 + math.exp(-(BIAS + sum(WEIGHTS[name] * value for name, value in found.items()))))
+    score = 1 / (1 + math.exp(-(BIAS + sum(WEIGHTS[name] * value for name, value in found.items()))))
+    return score * min(1.0, found["together"] / HARDLY)
 
 
 def features(statement: str, passage: Passage, question: str = "") -> dict[str, float] | None:

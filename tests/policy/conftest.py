@@ -10,7 +10,7 @@ import pytest
 
 from gateway.types import FailMode, Phase, Screening, Subject, TextPart, Verdict
 from policy import scan
-from policy.base import Pipeline
+from policy.base import Call, Context, Pipeline, Tool
 from policy.compile import KINDS, compile_chain
 
 SUBJECT = Subject("req-1", configuration_id="test", model="gpt-4o", operation="chat")
@@ -55,10 +55,26 @@ def play(build: Callable[..., Pipeline]) -> Play:
         if case.get("phase", "input") == Phase.INPUT:
             screening = pipeline.screen(subject, texts)
         else:
-            screening = pipeline.review(subject, texts, delivered=case.get("delivered", False))
+            delivered = case.get("delivered", False)
+            screening = pipeline.review(subject, texts, delivered=delivered, context=_context(case))
         _compare(screening, texts, case["expect"])
 
     return play
+
+
+def _context(case: Mapping[str, Any]) -> Context:
+    """What the answer of a case replies to."""
+    tools = [Tool(tool["name"], _json(tool.get("parameters"))) for tool in case.get("tools", ())]
+    return Context(
+        [_part(text) for text in case.get("request", ())],
+        tools,
+        [msgspec.convert(call, Call) for call in case.get("calls", ())],
+        finish_reason=case.get("finish_reason", ""),
+    )
+
+
+def _json(value: object) -> bytes | None:
+    return None if value is None else msgspec.json.encode(value)
 
 
 def _part(text: str | Mapping[str, str]) -> TextPart:
