@@ -6,6 +6,7 @@ PORT ?= 41002
 CONFIG ?= examples/policy-config.yaml
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+REPORT_ARGS ?=
 LOADTEST_SECONDS ?= 60
 LOADTEST_USERS ?= 50
 
@@ -22,7 +23,7 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --g
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --build-deps-for editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-system run test test-image lint format types bench bench-micro loadtest lock clean
+.PHONY: help setup setup-dev setup-system run test test-image policy-report lint format types bench bench-micro loadtest lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -45,6 +46,9 @@ test: $(DEV) node-sdk ## Run the whole test suite but the container image
 
 test-image: $(DEV) ## Build the container image and try it (root, debootstrap and buildah needed; minutes)
 	$(BIN)/python -m pytest -m slow tests/test_image.py $(PYTEST_ARGS)
+
+policy-report: $(DEV) ## Measure the policies on labelled data (REPORT_ARGS="--data FOLDER"); fail when a goal is missed
+	$(BIN)/python -m tests.policy.report $(REPORT_ARGS)
 
 lint: $(DEV) ## Check style and formatting
 	$(BIN)/ruff check .
