@@ -17,8 +17,8 @@ from msgspec import Meta
 from gateway.types import Phase, Subject
 from policy.base import Match, Policy, Problem, Redaction, Ruling, View
 from policy.names import NamePattern, matches_any
-from policy.outcome import Message, Mode, Roles, listed, outcome, places
-from policy.pii_rules import AROUND, DEFAULT, ENTITIES, Candidate, Entity
+from policy.outcome import Message, Mode, Roles, Streaming, listed, outcome, places
+from policy.pii_rules import AFTER, BEFORE, DEFAULT, ENTITIES, Candidate, Entity
 from policy.text import encode
 
 EntityName = Literal[
@@ -68,6 +68,13 @@ class PiiDetectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
             "short number could be guessed.",
         ),
     ] = ""
+    restore: Annotated[
+        bool,
+        Meta(
+            description="Put the values back in the place of their placeholders when the answer has them, in streams "
+            "too. For `action: redact` with `style: placeholder`, in requests."
+        ),
+    ] = False
     min_confidence: Annotated[
         float,
         Meta(
@@ -85,6 +92,7 @@ class PiiDetectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         Meta(min_length=1, description="Where to look: in what goes to the model, in what comes back, or both."),
     ] = (Phase.INPUT,)
     roles: Roles = ()
+    streaming: Streaming = "hold_done"
     mode: Mode = "enforce"
     message: Message = ""
 
@@ -102,6 +110,8 @@ class PiiDetector(Policy[PiiDetectorSettings]):
     kind = "pii-detector"
     Settings = PiiDetectorSettings
     reasons = tuple(f"pii-detector.{name}" for name in ENTITIES)
+    guards = True
+    after = AFTER
 
     def __init__(self, settings: PiiDetectorSettings) -> None:
         super().__init__(settings)
@@ -116,6 +126,8 @@ class PiiDetector(Policy[PiiDetectorSettings]):
         """A key for hashes, and no value but the settings' own kinds."""
         if settings.style == "hash" and len(settings.hash_key) < 16:
             return [Problem("hash_key", "`style: hash` needs a key of at least 16 characters")]
+        if settings.restore and (settings.action, settings.style) != ("redact", "placeholder"):
+            return [Problem("restore", "goes with `action: redact` and `style: placeholder` only")]
         return []
 
     def on_request(self, subject: Subject, view: View) -> Ruling:
@@ -167,7 +179,8 @@ class PiiDetector(Policy[PiiDetectorSettings]):
             if (label, one.value) not in numbers:
                 numbers[label, one.value] = counts[label] = counts.get(label, 0) + 1
             replacement = self._replacement(one, numbers[label, one.value])
-            redactions.append(Redaction(one.match.part, one.match.start, one.match.end, replacement))
+            comes_back = label if self.settings.restore else ""
+            redactions.append(Redaction(one.match.part, one.match.start, one.match.end, replacement, comes_back))
         return redactions
 
     def _replacement(self, one: _Found, number: int) -> str:
@@ -181,7 +194,7 @@ class PiiDetector(Policy[PiiDetectorSettings]):
 
 
 def _candidate(data: bytes, match: Match) -> Candidate:
-    before, after = max(0, match.start - AROUND), match.end + AROUND
+    before, after = max(0, match.start - BEFORE), match.end + AFTER
     return Candidate(data[match.start : match.end], data[before : match.start], data[match.end : after])
 
 

@@ -23,7 +23,8 @@ from policy.base import Pattern
 
 
 class Candidate(NamedTuple):
-    """A match with what stands around it, as bytes of UTF-8; `before` and `after` are at most `AROUND` long."""
+    """A match with what stands around it, as bytes of UTF-8; `before` and `after` are at most `BEFORE` and `AFTER`
+    long."""
 
     value: bytes
     before: bytes
@@ -50,8 +51,10 @@ class Entity(NamedTuple):
     keeps: int = 0
 
 
-AROUND: Final = 64
-"""Bytes of the surroundings that a check may look at: about ten words."""
+BEFORE: Final = 64
+"""Bytes before a candidate that a check may look at: about ten words."""
+AFTER: Final = 16
+"""Bytes after it: a word. In a stream that is checked as it flows they are waited for."""
 
 _DIGITS: Final = re.compile(rb"\d")
 _NOT_DIGITS: Final = bytes(byte for byte in range(256) if not 0x30 <= byte <= 0x39)

@@ -52,3 +52,13 @@ def test_a_record_of_it_holds_no_value() -> None:
     said = repr(screening.decisions) + screening.message
     assert "ann" not in said
     assert "4539" not in said
+
+
+def test_values_that_are_to_come_back_are_numbered_by_the_chain() -> None:
+    screening = screen("<EMAIL_1> ann@corp.test bob@corp.test ann@corp.test", restore=True)
+    assert dict(screening.replacements)[0] == "<EMAIL_1> <EMAIL_2> <EMAIL_3> <EMAIL_2>"
+
+
+def test_only_placeholders_can_be_restored() -> None:
+    with pytest.raises(ValueError, match="restore"):
+        screen("x", restore=True, style="mask")
