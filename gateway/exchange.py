@@ -45,6 +45,7 @@ from gateway.errors import (
     UpstreamUnavailable,
     event,
 )
+from gateway.guard import EDITORS, Buffered, Guarded, PolicyChange, restored
 from gateway.moderation import Moderation
 from gateway.oversight import Answer, fingerprint, referral, told_client
 from gateway.relay import MAX_COLLECTED, Collection, Frames, Framing, Passage, Relay, Translation
@@ -53,6 +54,7 @@ from gateway.routes import CLOSED, Lane, Target, trigger_of
 from gateway.types import (
     ALLOWED,
     Decision,
+    Delivery,
     Phase,
     ResponseHead,
     Screening,
@@ -61,7 +63,10 @@ from gateway.types import (
     Usage,
     Verdict,
 )
+from policy.base import NO_CONTEXT, Context
+from policy.restore import Restorer
 from translators.dialect import AnswerView, Translated
+from translators.openai_media import form
 from translators.paths import replace_texts
 
 if TYPE_CHECKING:
@@ -73,6 +78,7 @@ if TYPE_CHECKING:
     from gateway.snapshot import Binding
     from gateway.surface import Endpoint
     from gateway.upcall import Upcall
+    from policy.guard import Guard
     from translators.dialect import RequestView
 
 INLINE_BYTES: Final = 256 * 1024
@@ -135,8 +141,13 @@ _COMPLETED: Final = Outcome.COMPLETED
 
 _NEVER: Final = float("inf")
 _NONE: Final[Mapping[int, str]] = {}
+_NO_ORIGINALS: Final[Mapping[str, str]] = {}
 _UNTRANSLATED: Final = Translated(b"")
 _NO_RELAY: Final = Collection(Framing(None, False), 0)
+
+
+_STREAMING: Final = (Frames, Translation, Guarded, Buffered)
+_CHANGING: Final = (Delivery.GUARD, Delivery.BUFFER)
 
 
 class Course:
@@ -194,6 +205,7 @@ class Exchange:
         "endpoint",
         "fallback",
         "first_byte_at",
+        "guard",
         "head",
         "hold",
         "id",
@@ -202,6 +214,7 @@ class Exchange:
         "lane",
         "model",
         "occupied",
+        "originals",
         "output_decisions",
         "passes_whole",
         "pause",
@@ -253,6 +266,8 @@ class Exchange:
         self.input_decisions: tuple[Decision, ...] = ()
         self.output_decisions: tuple[Decision, ...] = ()
         self.redactions: Mapping[int, str] = _NONE
+        self.originals: Mapping[str, str] = _NO_ORIGINALS
+        self.guard: Guard | None = None
         self.candidates: tuple[Target, ...] = ()
         self.turn = 0
         self.rounds = 1
@@ -363,7 +378,10 @@ class Exchange:
             raise UnsupportedEncoding
         self.body = body
         assert self.endpoint.operation is not None
-        self.view = self.services.view(self.endpoint.operation, body)
+        if self.endpoint.takes_form:
+            self.view = form(body, self.request.all_forwarded(b"content-type"))
+        else:
+            self.view = self.services.view(self.endpoint.operation, body)
         self.model = self.endpoint.model or self.view.model
 
     def _admit(self) -> None:
@@ -386,7 +404,9 @@ class Exchange:
                 f"This key does not allow the model {self.model[:200]!r}; ask its owner to add it.", param="model"
             )
         if binding.limited:
-            estimate = len(self.body) // 4 + max(self.view.max_output_tokens or 0, 0)
+            # Of a form only what is no file: 25 MB of sound are not six million tokens.
+            size = getattr(self.view, "prompt_bytes", len(self.body))
+            estimate = size // 4 + max(self.view.max_output_tokens or 0, 0)
             self.hold = self.services.limits.admit(key, estimate, self.services.wall())
 
     def _model_allowed(self, models: frozenset[str]) -> bool:
@@ -447,6 +467,7 @@ class Exchange:
             return True
         if screening.verdict is Verdict.REDACT:
             self.replacements = dict(screening.replacements)
+            self.originals = screening.originals
             return True
         if screening.verdict is Verdict.ESCALATE and self._refer(screening):
             return False
@@ -503,6 +524,7 @@ class Exchange:
             Decision("human-oversight", Phase.INPUT, Verdict.ALLOW, "human-oversight.approved", answer.id),
         )
         self.replacements = dict(screening.replacements)
+        self.originals = screening.originals
         return True
 
     def _go_on(self, decide: Callable[[], bool]) -> None:
@@ -522,7 +544,7 @@ class Exchange:
         self._audit_start()
         if not self._attempt():
             raise self._unusable()
-        if len(self.candidates) == 1:
+        if len(self.candidates) == 1 and self.translated.local is None and not self.endpoint.takes_form:
             assert self.target is not None
             self.request.course = Course(self, self.target, self.lane)
 
@@ -556,6 +578,9 @@ class Exchange:
 
     def _send_to(self, target: Target, lane: Lane) -> None:
         self._choose(target, lane)
+        if self.translated.local is not None:
+            self._answer_here(self.translated.local)
+            return
         connection = self.services.pool.take(target.destination)
         if connection is None:
             self._queue(target)
@@ -573,13 +598,23 @@ class Exchange:
         )
         # The ordinary JSON answer goes on as it is: in the client's own format, read by no policy.
         self.passes_whole = (
-            translation.identity and not view.stream and not self.binding.configuration.pipeline.reads_output
+            translation.identity
+            and not view.stream
+            and not self.binding.configuration.pipeline.reads_output
+            and not self.originals
         )
         total_seconds = target.destination.timeouts.total_seconds
         if total_seconds is not None:
             self.total_deadline = self.started_at + total_seconds
         target.in_flight += 1
         self.occupied = True
+
+    def _answer_here(self, body: bytes) -> None:
+        """The translation could answer by itself, and no provider is asked."""
+        self._vacate()
+        self.head = ResponseHead(200, b"OK", b"")
+        self._record(Outcome.COMPLETED, 200, more_bytes=len(body))
+        self._write(body, True)
 
     def _queue(self, target: Target) -> None:
         self._step(_CONNECTING)
@@ -782,7 +817,9 @@ class Exchange:
         )
         if not good:
             return Collection(framing, MAX_ERROR_BODY)
-        reviewed = self.binding.configuration.pipeline.reads_output
+        pipeline = self.binding.configuration.pipeline
+        reads = pipeline.reads_output
+        reviewed = reads or bool(self.originals)
         if head.coding not in (b"", b"identity"):
             if reviewed or not translation.identity:
                 raise UpstreamInvalid("The provider compressed its answer, though it was asked not to.")
@@ -792,8 +829,12 @@ class Exchange:
             if reviewed or not translation.identity:
                 return Collection(framing, MAX_COLLECTED)
             return Passage(framing, translation.read)
+        changes = bool(self.originals) or pipeline.delivery in _CHANGING
         if translation.identity:
-            frames = Frames(framing, translation.tap(), strip=self.translated.strip_usage, hold=reviewed)
+            framing.passable = framing.passable and not changes
+            frames = Frames(framing, translation.tap(), strip=self.translated.strip_usage, hold=reads)
+            if changes:
+                return self._changing(frames)
             if self.connection is not None and framing.passable:
                 frames.write = self.client.write
                 self.connection.lane = frames.pass_on
@@ -801,7 +842,19 @@ class Exchange:
         translator = translation.stream(
             self.model, include_usage=self.view.include_usage, carried=self.translated.carried
         )
-        return Translation(framing, translator, hold=reviewed)
+        translated = Translation(framing, translator, hold=reads)
+        return self._changing(translated) if changes else translated
+
+    def _changing(self, relay: Frames | Translation) -> Relay:
+        """Policies may change the stream on its way, or see it whole before the client does."""
+        pipeline = self.binding.configuration.pipeline
+        if pipeline.delivery is Delivery.BUFFER:
+            return Buffered(relay, MAX_COLLECTED)
+        editor = EDITORS.get(self.endpoint.operation or "")
+        if editor is None:
+            return relay
+        self.guard = pipeline.guard(self.subject or self._describe())
+        return Guarded(relay, editor(PolicyChange(self.guard, Restorer(self.originals) if self.originals else None)))
 
     def _flow(self, data: bytes, end: bool) -> None:
         """One read, and what it means for the client in this same turn."""
@@ -819,13 +872,17 @@ class Exchange:
             self._conclude()
         elif end or relay.over:
             self._complete(out)
-        elif out or not (self.begun or type(relay) in (Translation, Collection)):
+        elif out or not (self.begun or type(relay) in (Translation, Collection, Buffered)):
             # Where nothing is translated the head goes on at once, as the provider sent it.
             self._write(out, False)
 
     def _conclude(self) -> None:
         """All that policies will ever see is here; what was held back waits for them."""
         relay = self.relay
+        if type(relay) is Buffered:
+            whole = relay.answer()
+            self._review(whole, partial(self._release_buffered, relay, whole.texts))
+            return
         if type(relay) is not Collection:
             self._review(relay.answer(), self._after_stream_review)
             return
@@ -859,8 +916,15 @@ class Exchange:
             return
         if answer.truncated:
             raise UpstreamInvalid("The answer has more text than policies can read.")
-        delivered = type(self.relay) is not Collection
-        work = partial(pipeline.review, self.subject or self._describe(), answer.texts, delivered=delivered)
+        delivered = type(self.relay) not in (Collection, Buffered)
+        work = partial(
+            pipeline.review,
+            self.subject or self._describe(),
+            answer.texts,
+            delivered=delivered,
+            context=self._context(answer) if pipeline.asks_context else NO_CONTEXT,
+            guard=self.guard,
+        )
         if sum([len(part.text) for part in answer.texts]) > INLINE_BYTES:
             self._step(State.REVIEWING)
             self.services.run_in_thread(work, partial(self._scanned, answer, delivered, then))
@@ -872,6 +936,10 @@ class Exchange:
         else:
             self._step(State.REVIEWING)
             self._moderate_output(answer, delivered, then, screening)
+
+    def _context(self, answer: AnswerView) -> Context:
+        """What policies of answers may know of the request."""
+        return Context(request=self.view.texts(), finish_reason=answer.finish_reason or "")
 
     def _moderates_output(self, screening: Screening) -> bool:
         moderator = self.binding.configuration.moderator
@@ -942,7 +1010,13 @@ class Exchange:
 
     def _deliver(self, body: bytes, texts: Sequence[TextPart]) -> None:
         """A collected answer that policies let through, with what they redacted."""
-        self._complete(replace_texts(body, texts, self.redactions) if self.redactions else body)
+        changed = restored(texts, self.redactions, self.originals) if self.originals else self.redactions
+        self._complete(replace_texts(body, texts, changed) if changed else body)
+
+    def _release_buffered(self, relay: Buffered, texts: Sequence[TextPart]) -> None:
+        """A stream that was kept until policies had seen it whole."""
+        changed = restored(texts, self.redactions, self.originals) if self.originals else self.redactions
+        self._complete(relay.release(self.endpoint.operation or "", texts, changed))
 
     def _complete(self, out: bytes) -> None:
         """The end of a good answer: recorded first, so that no answer is delivered whole and not in the log."""
@@ -984,7 +1058,7 @@ class Exchange:
         self.first_byte_at = self.services.clock()
         head, relay = self.head, self.relay
         length = head.content_length if type(relay) is Passage else len(data) if type(relay) is Collection else None
-        fields = self._response_fields(head, streams=type(relay) in (Frames, Translation))
+        fields = self._response_fields(head, streams=type(relay) in _STREAMING)
         self.client.begin(head.status, fields, length=length, data=data, end=end, raw=relay.raw, reason=head.reason)
 
     def _response_fields(self, head: ResponseHead, *, streams: bool) -> bytes:
@@ -1072,6 +1146,8 @@ class Exchange:
         """The answer cannot be completed: another target if nothing has gone out, else a last error event."""
         if self.state is State.ENDED:
             return
+        if self.guard is not None and not self.output_decisions:
+            self.output_decisions = tuple(self.guard.decisions.values())
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.abort()
@@ -1084,7 +1160,7 @@ class Exchange:
 
     def _end_broken(self, error: GatewayError) -> None:
         """The client has part of an answer. It gets the error as its wire's last event, and never an end mark."""
-        streams = type(self.relay) in (Frames, Translation)
+        streams = type(self.relay) in _STREAMING
         self._record(Outcome.TRUNCATED, self.head.status, code=error.code)
         if not streams:
             self.client.abort()

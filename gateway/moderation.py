@@ -168,9 +168,9 @@ class Moderation:
         if _STRICTNESS[said] > _STRICTNESS[before.verdict]:
             kept = {} if said is Verdict.BLOCK else merged
             message = "" if said is Verdict.REDACT else ruling.message
-            self._then(Screening(said, decisions, kept, message))
+            self._then(Screening(said, decisions, kept, message, before.originals))
         else:
-            self._then(Screening(before.verdict, decisions, merged, before.message))
+            self._then(Screening(before.verdict, decisions, merged, before.message, before.originals))
 
 
 def moderator_of(

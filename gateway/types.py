@@ -166,8 +166,13 @@ class Operation(enum.StrEnum):
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
     MODERATIONS = "moderations"
-    AUDIO = "audio"
+    SPEECH = "speech"
+    TRANSCRIPTIONS = "transcriptions"
+    TRANSLATIONS = "translations"
     IMAGES = "images"
+    IMAGE_EDITS = "image_edits"
+    IMAGE_VARIATIONS = "image_variations"
+    COUNT_TOKENS = "count_tokens"
 
 
 class Origin(msgspec.Struct, frozen=True, cache_hash=True):

@@ -82,6 +82,11 @@ class Pipeline(Protocol):
         ...
 
     @property
+    def asks_context(self) -> bool:
+        """Some policy of answers may look at what they reply to."""
+        ...
+
+    @property
     def audits(self) -> bool:
         """`audit-logger` is in the chain."""
         ...

@@ -91,6 +91,7 @@ def compile_chain(
         delivery=_delivery(policies) if reviews else Delivery.PASS,
         reads_input=bool(incoming.steps) or Phase.INPUT in asked,
         reads_output=reviews,
+        asks_context=any(not step.scans for step in outgoing.steps),
         audits=audit is not None,
         audit=audit if isinstance(audit, AuditLoggerSettings) else None,
         moderation=moderation if isinstance(moderation, ExternalModerationSettings) else None,
@@ -185,6 +186,7 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
     delivery: Delivery
     reads_input: bool
     reads_output: bool
+    asks_context: bool
     audits: bool
     audit: AuditLoggerSettings | None
     moderation: ExternalModerationSettings | None
