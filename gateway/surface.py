@@ -26,17 +26,19 @@ class Place(enum.Enum):
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """One path of the surface. `model` is what the path names (Azure's deployment, `/v1/models/{id}`), if it does."""
+    """One path of the surface. `model` is what the path names (Azure's deployment, `/v1/models/{id}`), if it does;
+    `takes_form` says that a body is `multipart/form-data`, which can be read only with its head."""
 
     place: Place
     methods: tuple[bytes, ...]
     operation: Operation | None = None
     wire: Wire = Wire.OPENAI
     model: str | None = None
+    takes_form: bool = False
 
 
-def _post(operation: Operation, wire: Wire = Wire.OPENAI) -> Endpoint:
-    return Endpoint(Place.PROVIDER, (b"POST",), operation, wire)
+def _post(operation: Operation, wire: Wire = Wire.OPENAI, *, takes_form: bool = False) -> Endpoint:
+    return Endpoint(Place.PROVIDER, (b"POST",), operation, wire, takes_form=takes_form)
 
 
 _GET: Final = (b"GET", b"HEAD")
@@ -47,6 +49,11 @@ _OPERATIONS: Final = {
     b"completions": _post(Operation.COMPLETIONS),
     b"moderations": _post(Operation.MODERATIONS),
     b"images/generations": _post(Operation.IMAGES),
+    b"images/edits": _post(Operation.IMAGE_EDITS, takes_form=True),
+    b"images/variations": _post(Operation.IMAGE_VARIATIONS, takes_form=True),
+    b"audio/speech": _post(Operation.SPEECH),
+    b"audio/transcriptions": _post(Operation.TRANSCRIPTIONS, takes_form=True),
+    b"audio/translations": _post(Operation.TRANSLATIONS, takes_form=True),
 }
 _MODELS: Final = Endpoint(Place.MODELS, _GET)
 _EXACT: Final = {
@@ -55,6 +62,7 @@ _EXACT: Final = {
     # Azure's older surface names no deployment here: the model stands in the body.
     b"/openai/responses": _OPERATIONS[b"responses"],
     b"/v1/messages": _post(Operation.MESSAGES, Wire.ANTHROPIC),
+    b"/v1/messages/count_tokens": _post(Operation.COUNT_TOKENS, Wire.ANTHROPIC),
     b"/v1/models": _MODELS,
     b"/openai/v1/models": _MODELS,
     b"/openai/models": _MODELS,

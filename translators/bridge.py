@@ -25,6 +25,7 @@ from translators.dialect import (
     StreamTranslator,
     Tap,
     Translated,
+    estimated_tokens,
 )
 from translators.identity import Format
 from translators.notes import Notes
@@ -112,17 +113,17 @@ class Bridge:
         try:
             request, names = self._outbound.names.shorten(self._inbound.decode(body, notes))
             encoded = self._outbound.encode(request, Asked(model, self._provider), notes)
-        except _ODD as error:
+        except ODD as error:
             raise InvalidRequest(f"The request has a field of the wrong type: {error}") from error
         echo = self._inbound.echo(body) if self._inbound.echo is not None else {}
-        return Translated(encoded, notes.all(), carried=Carried(names, len(body) // _BYTES_PER_TOKEN + 1, echo))
+        return Translated(encoded, notes.all(), carried=Carried(names, estimated_tokens(body), echo))
 
     def answer(self, body: bytes, model: str, carried: Carried = NOTHING_CARRIED) -> bytes:
         """A complete answer in the client's dialect. Raises UpstreamInvalid."""
         try:
             answer = tool_names.restore(self._outbound.decode(body), carried.names)
             return self._inbound.encode(answer, model, int(self._now()), carried)
-        except _ODD as error:
+        except ODD as error:
             raise UpstreamInvalid(f"The provider's answer has a field of the wrong type: {error}") from error
 
     def error(self, head: ResponseHead, body: bytes, *, passthrough: bool = False) -> UpstreamError:
@@ -139,11 +140,8 @@ class Bridge:
         raise TypeError("a bridge translates its streams; use stream()")
 
 
-_ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 """What a field of a type that nobody would send comes to, deep inside; dialects look where it is worth a word."""
-
-_BYTES_PER_TOKEN = 4
-"""The usual rough count; only for formats that want a number before there is one."""
 
 
 class BridgedStream:
@@ -189,7 +187,7 @@ class BridgedStream:
                 frames.append(self._writer.write(event))
         except GatewayError as failure:
             self._fail(failure, frames)
-        except _ODD as error:
+        except ODD as error:
             self._fail(UpstreamInvalid(f"The provider's stream has a field of the wrong type: {error}"), frames)
         out = b"".join(frames)
         if out:

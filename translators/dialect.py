@@ -69,12 +69,37 @@ class Translated(msgspec.Struct, frozen=True):
 
     `strip_usage`: the usage chunk was asked for on the gateway's behalf and must not reach the client.
     `notes`: what the provider's format could not express, one JSON path with a reason each (`seed: not supported`).
+    `local`: the answer itself, in the client's format, where no provider needs to be asked.
     """
 
     body: bytes
     notes: tuple[str, ...] = ()
     strip_usage: bool = False
     carried: Carried = NOTHING_CARRIED
+    local: bytes | None = None
+
+
+def estimated_tokens(body: bytes) -> int:
+    """Roughly how many tokens a JSON request has: four bytes each, and pictures and documents in base64 by the piece.
+
+    What stands before `"base64"` and `;base64,` is text; what follows is skipped to its end. 0.8 ms for 1 MB of text.
+    """
+    size, pieces, at = len(body), 0, 0
+    while (at := body.find(b"base64", at)) >= 0:
+        at += 6
+        start = at + 1 if body[at : at + 1] == b"," else body.find(b'"', body.find(b'"data"', at, at + 256) + 6) + 1
+        end = body.find(b'"', start)
+        if end - start > _SMALL_DATA and start > at:
+            size -= end - start
+            pieces += 1
+            at = end
+    return size // _BYTES_PER_TOKEN + pieces * _TOKENS_PER_PIECE + 1
+
+
+_BYTES_PER_TOKEN = 4
+_SMALL_DATA = 1024
+_TOKENS_PER_PIECE = 1600
+"""The most that Claude takes for an image: https://platform.claude.com/docs/en/build-with-claude/vision"""
 
 
 class Tap(Protocol):

@@ -46,7 +46,10 @@ def put(tree: Any, path: str, text: str) -> None:
 
 
 def replace_texts(body: bytes, parts: Sequence[TextPart], replacements: Mapping[int, str]) -> bytes:
-    """A JSON body with other texts in the places of some of its parts; `replacements` goes by index."""
+    """A JSON body with other texts in the places of some of its parts; `replacements` goes by index. A part without a
+    path is the whole of a body that is plain text."""
+    if len(parts) == 1 and not parts[0].path:
+        return replacements[0].encode()
     tree = orjson.loads(body)
     for index, text in replacements.items():
         put(tree, parts[index].path, text)

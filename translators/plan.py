@@ -30,6 +30,7 @@ from translators import (
     openai_answers_out,
     openai_chat,
     openai_embeddings,
+    openai_media,
     openai_passthrough,
     openai_requests_in,
     openai_requests_out,
@@ -37,32 +38,44 @@ from translators import (
     responses_answers_out,
     responses_requests_in,
     responses_requests_out,
+    token_counts,
 )
 from translators.bridge import Bridge, Inbound, Outbound
 from translators.dialect import Translation
 from translators.embeddings_bridge import Embedder, EmbeddingsBridge
 from translators.identity import Format, Identity
+from translators.openai_media import FormIdentity
 from translators.providers import Provider
+from translators.token_counts import CountBridge, Counter, counters
 
 SPOKEN: Final[Mapping[Operation, str]] = {
     Operation.CHAT: "openai_chat",
     Operation.COMPLETIONS: "openai_completions",
+    Operation.COUNT_TOKENS: "anthropic_count",
     Operation.EMBEDDINGS: "openai_embeddings",
     Operation.IMAGES: "openai_images",
+    Operation.IMAGE_EDITS: "openai_forms",
+    Operation.IMAGE_VARIATIONS: "openai_forms",
     Operation.MESSAGES: "anthropic_messages",
     Operation.MODERATIONS: "openai_moderations",
     Operation.RESPONSES: "openai_responses",
+    Operation.SPEECH: "openai_speech",
+    Operation.TRANSCRIPTIONS: "openai_forms",
+    Operation.TRANSLATIONS: "openai_forms",
 }
 """The dialect in which a client asks for an operation."""
 
 FORMATS: Final[Mapping[str, Format]] = {
+    "anthropic_count": token_counts.FORMAT,
     "anthropic_messages": anthropic_messages.FORMAT,
     "openai_chat": openai_chat.FORMAT,
     "openai_completions": openai_passthrough.COMPLETIONS,
     "openai_embeddings": openai_embeddings.FORMAT,
-    "openai_images": openai_passthrough.PASSTHROUGH,
+    "openai_forms": openai_media.FORMS,
+    "openai_images": openai_media.IMAGES,
     "openai_moderations": openai_passthrough.PASSTHROUGH,
     "openai_responses": openai_passthrough.RESPONSES,
+    "openai_speech": openai_media.SPEECH,
 }
 
 
@@ -126,6 +139,9 @@ OUTBOUND: Final[Mapping[str, Outbound]] = {
 """Chat dialects in which a provider may be spoken to by a client of another."""
 
 
+COUNTERS: Final[Mapping[str, Counter]] = counters(OUTBOUND)
+"""Counters of tokens other than Anthropic's."""
+
 EMBEDDERS: Final[Mapping[str, Embedder]] = {"cohere_embed": embedders.COHERE, "gemini_embed": embedders.GEMINI}
 """Formats of embeddings other than OpenAI's."""
 
@@ -141,9 +157,12 @@ def bind(operation: Operation, provider: Provider, *, now: Callable[[], float] =
     spoken = SPOKEN.get(operation)
     if endpoint is not None and spoken is not None:
         if endpoint.dialect == spoken:
-            return Identity(FORMATS[spoken], provider.name, provider.refuses)
+            kind = FormIdentity if spoken == "openai_forms" else Identity
+            return kind(FORMATS[spoken], provider.name, provider.refuses)
         if spoken in INBOUND and endpoint.dialect in OUTBOUND:
             return Bridge(INBOUND[spoken], OUTBOUND[endpoint.dialect], provider, now)
+        if operation is Operation.COUNT_TOKENS:
+            return CountBridge(COUNTERS.get(endpoint.dialect), provider)
         if operation is Operation.EMBEDDINGS and endpoint.dialect in EMBEDDERS:
             return EmbeddingsBridge(EMBEDDERS[endpoint.dialect], provider)
     raise InvalidRequest(f"The provider {provider.name} of this model does not offer {operation.value}.")

@@ -84,14 +84,16 @@ class Provider(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, endpoints={**others, operation: self.endpoints[operation]})
 
     def endpoint(self, operation: Operation) -> Endpoint | None:
-        """Where an operation goes. A chat can be translated, so for any kind of chat another kind will do."""
+        """Where an operation goes. A chat can be translated, so for any kind of chat another kind will do; so will it
+        for a completion, and tokens are counted wherever there is a chat."""
         endpoint = self.endpoints.get(operation)
-        if endpoint is None and operation in _CHATS:
+        if endpoint is None and operation in _LIKE_CHAT:
             endpoint = next((self.endpoints[kind] for kind in _CHATS if kind in self.endpoints), None)
         return endpoint
 
 
 _CHATS: Final = (Operation.CHAT, Operation.MESSAGES, Operation.RESPONSES)
+_LIKE_CHAT: Final = (*_CHATS, Operation.COUNT_TOKENS)
 
 
 _CHAT: Final = {Operation.CHAT: Endpoint("openai_chat", "/chat/completions")}
@@ -100,12 +102,24 @@ _COMPLETIONS: Final = {Operation.COMPLETIONS: Endpoint("openai_completions", "/c
 _RESPONSES: Final = {Operation.RESPONSES: Endpoint("openai_responses", "/responses")}
 _MODERATIONS: Final = {Operation.MODERATIONS: Endpoint("openai_moderations", "/moderations")}
 _IMAGES: Final = {Operation.IMAGES: Endpoint("openai_images", "/images/generations")}
+_SPEECH: Final = {Operation.SPEECH: Endpoint("openai_speech", "/audio/speech")}
+_TRANSCRIPTIONS: Final = {Operation.TRANSCRIPTIONS: Endpoint("openai_forms", "/audio/transcriptions")}
+_TRANSLATIONS: Final = {Operation.TRANSLATIONS: Endpoint("openai_forms", "/audio/translations")}
+_AUDIO: Final = {**_SPEECH, **_TRANSCRIPTIONS, **_TRANSLATIONS}
+_EDITS: Final = {Operation.IMAGE_EDITS: Endpoint("openai_forms", "/images/edits")}
+_VARIATIONS: Final = {Operation.IMAGE_VARIATIONS: Endpoint("openai_forms", "/images/variations")}
+_ALL_IMAGES: Final = {**_IMAGES, **_EDITS, **_VARIATIONS}
+_INPUT_TOKENS: Final = {Operation.COUNT_TOKENS: Endpoint("responses_count", "/responses/input_tokens")}
 
 _USUAL: Final = {**_CHAT, **_EMBEDDINGS, **_COMPLETIONS}
-_OPENAI: Final = {**_USUAL, **_RESPONSES, **_MODERATIONS, **_IMAGES}
-_MESSAGES: Final = {Operation.MESSAGES: Endpoint("anthropic_messages", "/messages")}
+_OPENAI: Final = {**_USUAL, **_RESPONSES, **_MODERATIONS, **_ALL_IMAGES, **_AUDIO}
+_MESSAGES: Final = {
+    Operation.MESSAGES: Endpoint("anthropic_messages", "/messages"),
+    Operation.COUNT_TOKENS: Endpoint("anthropic_count", "/messages/count_tokens"),
+}
 _BEDROCK: Final = {
-    Operation.CHAT: Endpoint("bedrock_converse", "/model/{model}/converse", "/model/{model}/converse-stream")
+    Operation.CHAT: Endpoint("bedrock_converse", "/model/{model}/converse", "/model/{model}/converse-stream"),
+    Operation.COUNT_TOKENS: Endpoint("bedrock_count", "/model/{model}/count-tokens"),
 }
 _COHERE: Final = {
     Operation.CHAT: Endpoint("cohere_chat", "/chat"),
@@ -115,6 +129,7 @@ _GEMINI: Final = {
     Operation.CHAT: Endpoint(
         "gemini_generate", "/models/{model}:generateContent", "/models/{model}:streamGenerateContent?alt=sse"
     ),
+    Operation.COUNT_TOKENS: Endpoint("gemini_count", "/models/{model}:countTokens"),
     Operation.EMBEDDINGS: Endpoint("gemini_embed", "/models/{model}:batchEmbedContents"),
 }
 _OLLAMA: Final = {Operation.CHAT: Endpoint("ollama_chat", "/api/chat")}
@@ -122,10 +137,10 @@ _LIMIT: Final = "max_completion_tokens"
 
 # Base URLs and operations as each provider's own documentation gives them.
 _ROWS: Final = (
-    Provider("openai", _OPENAI, "https://api.openai.com/v1", takes=frozenset({_LIMIT})),
+    Provider("openai", {**_OPENAI, **_INPUT_TOKENS}, "https://api.openai.com/v1", takes=frozenset({_LIMIT})),
     Provider(
         "azure-openai",
-        {**_USUAL, **_RESPONSES, **_IMAGES},
+        {**_USUAL, **_RESPONSES, **_IMAGES, **_EDITS, **_AUDIO},
         auth=Auth.API_KEY,
         layout=Layout.AZURE,
         takes=frozenset({_LIMIT}),
@@ -162,11 +177,16 @@ _ROWS: Final = (
         takes=frozenset({"reasoning_effort", "top_k"}),
     ),
     Provider("gemini", _GEMINI, "https://generativelanguage.googleapis.com/v1beta", auth=Auth.X_GOOG_API_KEY),
-    Provider("groq", {**_CHAT, **_RESPONSES}, "https://api.groq.com/openai/v1", takes=frozenset({_LIMIT})),
+    Provider("groq", {**_CHAT, **_RESPONSES, **_AUDIO}, "https://api.groq.com/openai/v1", takes=frozenset({_LIMIT})),
     Provider("huggingface", _CHAT, "https://router.huggingface.co/v1"),
     Provider("lm-studio", {**_USUAL, **_RESPONSES}, "http://localhost:1234/v1"),
     # 422 "Extra inputs are not permitted": https://github.com/dnakov/anon-kode/issues/53
-    Provider("mistral", {**_CHAT, **_EMBEDDINGS}, "https://api.mistral.ai/v1", refuses=frozenset({"stream_options"})),
+    Provider(
+        "mistral",
+        {**_CHAT, **_EMBEDDINGS, **_MODERATIONS, **_TRANSCRIPTIONS},
+        "https://api.mistral.ai/v1",
+        refuses=frozenset({"stream_options"}),
+    ),
     Provider("moonshot", _CHAT, "https://api.moonshot.ai/v1", takes=frozenset({"reasoning_content"})),
     Provider("mock", {**_USUAL, **_RESPONSES, **_MODERATIONS}, auth=Auth.NONE, local=True),
     Provider("nvidia", _USUAL, "https://integrate.api.nvidia.com/v1"),
@@ -179,16 +199,24 @@ _ROWS: Final = (
         takes=frozenset({"reasoning_effort", "top_k"}),
     ),
     Provider("perplexity", _CHAT, "https://api.perplexity.ai", layout=Layout.PLAIN),
-    Provider("together", {**_USUAL, **_IMAGES}, "https://api.together.xyz/v1", takes=frozenset({"top_k"})),
+    Provider("together", {**_USUAL, **_IMAGES, **_AUDIO}, "https://api.together.xyz/v1", takes=frozenset({"top_k"})),
     # With an API key; for a project of your own, .../v1/projects/<project>/locations/<location>/publishers/google.
     Provider(
         "vertex",
-        {Operation.CHAT: _GEMINI[Operation.CHAT]},
+        {
+            Operation.CHAT: _GEMINI[Operation.CHAT],
+            Operation.COUNT_TOKENS: Endpoint("vertex_count", "/models/{model}:countTokens"),
+        },
         "https://aiplatform.googleapis.com/v1/publishers/google",
         auth=Auth.X_GOOG_API_KEY,
         layout=Layout.PLAIN,
     ),
-    Provider("vllm", {**_USUAL, **_RESPONSES}, "http://localhost:8000/v1", takes=frozenset({"top_k"})),
+    Provider(
+        "vllm",
+        {**_USUAL, **_RESPONSES, **_TRANSCRIPTIONS, **_TRANSLATIONS},
+        "http://localhost:8000/v1",
+        takes=frozenset({"top_k"}),
+    ),
     Provider("xai", {**_CHAT, **_RESPONSES, **_IMAGES}, "https://api.x.ai/v1"),
 )
 

@@ -99,6 +99,11 @@ class RequestHead(msgspec.Struct):
         """The client waits for `100 Continue` before it sends the body (RFC 9110, section 10.1.1)."""
         return b"expect" in self.own
 
+    def all_forwarded(self, name: bytes) -> list[bytes]:
+        """Every value of a field that is not the gateway's own. A walk: for rare questions only."""
+        start = name + b": "
+        return [line[len(start) : -2] for line in self.lines if line.startswith(start)]
+
     def forwarded(self, name: bytes) -> bytes | None:
         """The first value of a field that is not the gateway's own, or None. A walk: for rare questions only."""
         start = name + b": "

@@ -1,7 +1,8 @@
 """One gateway for all tests with official SDKs: two configurations, a key for each, and a provider under script.
 
 `default` offers `mock-gpt` and `mock-embed`, which the mock provider answers, `scripted`, whose provider says what the
-test gives it, and `refused` (the provider refuses the gateway's secret). `guarded` has a `dlp-filter` in its chain.
+test gives it (`aliased` is the same under another name, `codex` speaks only Responses), and `refused` (the provider
+refuses the gateway's secret). `guarded` has a `dlp-filter` in its chain.
 """
 
 from __future__ import annotations
@@ -71,6 +72,20 @@ def shared_stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
                 "model": "scripted",
                 "base_url": provider.url,
                 "secret_key_ref": {"env": "PROVIDER_SECRET"},
+            },
+            {
+                "id": "aliased",
+                "provider": "openai-compatible",
+                "model": "aliased",
+                "upstream_model": "the-providers-own-name",
+                "base_url": provider.url,
+            },
+            {
+                "id": "codex",
+                "provider": "openai-compatible",
+                "api": "responses",
+                "model": "codex",
+                "base_url": provider.url,
             },
         )
         texts = (

@@ -182,7 +182,7 @@ def test_a_cut_response_is_incomplete(client: openai.OpenAI) -> None:
         (Operation.EMBEDDINGS, b'{"input":[]}'),
         (Operation.EMBEDDINGS, b'{"input":"x","dimensions":-1}'),
         (Operation.RESPONSES, b"{}"),
-        (Operation.AUDIO, b"{}"),
+        (Operation.SPEECH, b"{}"),
     ],
 )
 def test_a_bad_request_is_refused(operation: Operation, body: bytes) -> None:
