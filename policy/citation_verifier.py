@@ -8,7 +8,7 @@ judged by words (`grounding.py`) and is a hint. What it says are counts and plac
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -131,12 +131,17 @@ class CitationVerifier(Policy[CitationVerifierSettings]):
 
     def _quotes(self, answer: str, statements: Sequence[cited.Statement], sources: cited.Sources) -> Iterator[Finding]:
         """Quotations must stand in what they cite; those that cite nothing, in any text of the request."""
+        finders: dict[tuple[str, ...], Callable[[str], bool]] = {}
         for quote in cited.quotes(answer, self.settings.quote_min_words):
             own = next((each for each in statements if each.start <= quote.start < each.end), None)
             passages = _passages(own, sources) if own is not None and own.citations else None
             if passages is None:
                 passages = sources.texts if sources.given else []
-            if passages and cited.quote_share(quote.text, cited.finder(passages)) < self.settings.min_quote_match:
+            if not passages:
+                continue
+            if (key := tuple(passages)) not in finders:
+                finders[key] = cited.finder(passages)
+            if cited.quote_share(quote.text, finders[key]) < self.settings.min_quote_match:
                 yield Finding("fabricated-quote", quote.start, quote.end)
 
     def _unsupported(

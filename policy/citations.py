@@ -44,7 +44,9 @@ _LABELLED = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _MARK = r"(?:\[\^?(?:doc|source|ref)?\s?\d[^\]\n]{0,40}\]|【[^】\n]{1,80}】)"
-_STATEMENT_END = re.compile(rf"[.!?。！？][\"”’)*_]{{0,4}}(?:[ \t]?{_MARK}){{0,12}}(?=\s|$)|\n+|(?<=[。！？])")
+_STATEMENT_END = re.compile(
+    rf"(?:[.!?][\"”’)*_]{{0,4}}(?:[ \t]?{_MARK}){{0,12}}(?=\s|$)|[。！？][”’」）]{{0,4}}(?:{_MARK}){{0,12}}|\n)\n*"
+)
 _QUOTED = re.compile(r"“([^“”]{1,2000})”|\"([^\"\n]{1,2000})\"|«([^«»]{1,2000})»|„([^„“”]{1,2000})[“”]")
 _ELISION = re.compile(r"\[[^\]]{0,40}\]|\.{3}|…")
 _WORDS = re.compile(r"\w+")
@@ -279,7 +281,9 @@ def quote_share(quote: str, occurs: Callable[[str], bool]) -> float:
 
 def normal(text: str) -> str:
     """The words of a text, one space apart: without case, punctuation, and differences of form."""
-    return " ".join(_WORDS.findall(unicodedata.normalize("NFKC", text).casefold().replace("’", "").replace("'", "")))
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).replace("’", "")
+    return " ".join(_WORDS.findall(text.casefold().replace("'", "")))
 
 
 def finder(texts: Iterable[str]) -> Callable[[str], bool]:

@@ -21,6 +21,9 @@ from policy.grounding import stems, weight
 MAX_CHARACTERS: Final = 16 * 1024
 """So much of an answer is looked at for repetition and echoes."""
 
+LAST_CHARACTERS: Final = 3072
+"""Whoever has begun to repeat goes on to the end, so runs of words are looked for there."""
+
 LIMIT_REASONS: Final = frozenset({"length", "max_tokens", "max_output_tokens", "model_length", "MAX_TOKENS"})
 """How providers say that an answer was cut off at its greatest length."""
 
@@ -92,7 +95,7 @@ def repetition(answer: str) -> str:
     lines = [line.strip() for line in text.splitlines() if len(line.strip()) > 15]
     if len(lines) >= 4 and max(Counter(lines).values()) >= max(3, 0.3 * len(lines)):
         return "lines"
-    words = _WORD.findall(text.lower())
+    words = _WORD.findall(text[-LAST_CHARACTERS:].lower())
     runs = list(zip(words, words[1:], words[2:], words[3:], strict=False))
     if len(runs) >= 30:
         return "runs of words" if len(set(runs)) < 0.6 * len(runs) else ""

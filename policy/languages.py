@@ -3,7 +3,7 @@
 No model and no table of n-grams: two dozen function words of each language and the letters that only some of them use
 tell 57 languages apart as soon as there are a few words of running text; docs/policies/language-validator.md has the
 figures. It promises nothing for a single word, a list of names or program code, and then says so (`None`).
-Code fences, links and mail addresses are left out. Codes are ISO 639-1. It takes at most 0.4 ms.
+Code fences, links and mail addresses are left out. Codes are ISO 639-1. It takes at most 0.3 ms.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 import re
 from typing import Final, NamedTuple
 
-MAX_CHARACTERS: Final = 2048
+MAX_CHARACTERS: Final = 1024
 """So much of a text is looked at: its beginning and its end."""
 
 SHORTEST: Final = 12

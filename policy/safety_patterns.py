@@ -2,9 +2,9 @@
 
 Each is a wish or an instruction to do harm, not a word: `kill` alone is a process, a weed or a film. They are our own,
 written in English, in the syntax of `scan.py`. Hyperscan would need a minute to compile them whole and 130 µs to scan
-4 KB, so each brings the words by which it announces itself (two or three µs), and the whole is looked for only where
-these occur. What they miss is more than what they find (docs/policies/safety-filter.md says how much), so they are a
-first fence, not a judgement.
+4 KB, so each brings the words by which it announces itself, and the whole is looked for only around these. What they
+miss is more than what they find (docs/policies/safety-filter.md says how much), so they are a first fence, not a
+judgement.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ PATTERNS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             rf"get rid of|make (?:someone|somebody) disappear)(?:ing)? {_PERSON}{_END}",
         ),
         (
-            r"(?:skull|face|head|spine|bone|kneecap|ribs|neck)",
+            r"(?:break|crack|smash|crush)(?:ing)?\b",
             r"\b(?:how|ways?|best|easiest|good)\b[^.?!\n]{0,40}\b(?:break|crack|smash|crush)(?:ing)?(?: open)? (?:in "
             r")?(?:someone|"
             r"somebody|a (?:human|person)|my \w+|his|her)(?:['’]s)? (?:skull|face|head|spine|bones?|kneecaps?|"
@@ -115,7 +115,7 @@ PATTERNS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             rf"{_ASK}{_GAP}(?:push|throw|shove)(?:ing)? {_PERSON} (?:off|under|out of|down|in front of)",
         ),
         (
-            r"(?:body|corpse)",
+            r"(?:(?:dead|human|an?|the|his|her) (?:body|corpse)|['’]s (?:body|corpse|dead|human))\b",
             rf"{_ASK}{_GAP}(?:chop up|dispose of|get rid of|hide|dissolve|cut up)(?:ping|ing)? (?:an?|the|his|her|my "
             rf"\w+['’]s) "
             r"(?:dead |human )?(?:body|corpse)",
@@ -147,7 +147,7 @@ PATTERNS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             r"suffocat(?:e|ing)|strangle)(?:ing)? (?:myself|yourself|oneself)\b",
         ),
         (
-            r"(?:suicide|life|wrist|overdose|die)",
+            r"(?:suicide|end(?:ing)? (?:my|your|one)|take my|slit my|overdose on|die painlessly|die by suicide)",
             rf"{_ASK}{_GAP}(?:commit(?:ting)? suicide|end(?:ing)? (?:my|your|one['’]s) (?:own )?life|take my (?:own "
             rf")?life|slit my wrists?|"
             r"overdose on|die (?:painlessly|by suicide))",
@@ -174,7 +174,7 @@ PATTERNS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             r"myself|die))",
         ),
         (
-            r"(?:ana|thinspo|pro-?suicide)",
+            r"(?:pro-?ana\b|thinspo|pro-?suicide)",
             r"\b(?:pro-?ana|thinspo|pro-?suicide)\b",
         ),
         (
@@ -327,7 +327,7 @@ PATTERNS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     ),
     "weapons": (
         (
-            r"(?:bomb|explosive|ied|molotov|grenade|detonator|ghost gun|silencer|sarin|vx|nerve|mustard gas|"
+            r"(?:bomb|explosive|ieds?\b|molotov|grenade|detonator|ghost gun|silencer|sarin|vx|nerve|mustard gas|"
             r"ricin|anthrax|chlorine|tatp|petn|rdx|napalm|weapon|booby)",
             rf"(?:{_ASK}|\b(?:write|give|provide|list|describe)\b){_GAP}(?:make|making|build|building|construct|"
             rf"constructing|assembl(?:e|ing)|"
@@ -369,8 +369,9 @@ PATTERNS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     ),
     "drugs": (
         (
-            r"(?:weed|meth|cocaine|crack|coke|heroin|fentanyl|ecstasy|mdma|lsd|ketamine|ghb|pcp|dmt|drugs|"
-            r"marihuana|marijuana)",
+            r"(?:weed|meth|methamphetamine|cocaine|crack|coke|heroin|fentanyl|ecstasy|mdma|lsd|ketamine|ghb|pcp|"
+            r"dmt|illegal "
+            r"drugs|marihuana|marijuana)\b",
             rf"{_ASK}{_GAP}(?:buy|get|score|order|find|sell|deal|make|cook|synthesi[sz]e|manufacture|produce|smuggle|"
             rf"traffic)(?:ing)?"
             r"(?: some| an?| my own)?(?: gram| ounce| kilo| bag| lot)?(?: of)? (?:weed|meth(?:amphetamine)?|"
@@ -381,15 +382,16 @@ PATTERNS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             r"street| on the street| at home| online| without)",
         ),
         (
-            r"(?:meth|cocaine|heroin|fentanyl|mdma|lsd|ghb)",
+            r"(?:meth|methamphetamine|cocaine|heroin|fentanyl|mdma|lsd|ghb)\b",
             r"\b(?:recipe|synthesis|step[- ]by[- ]step)\b[^.?!\n]{0,40}\b(?:meth(?:amphetamine)?|cocaine|heroin|"
             r"fentanyl|mdma|lsd|ghb)\b",
         ),
     ),
     "illicit": (
         (
-            r"(?:steal|shoplift|rob|mug|burgle|break|hotwire|pickpocket|counterfeit|launder|embezzle|forge|"
-            r"smuggle|fake)",
+            r"(?:steal|shoplift|rob|robbing|mug|mugging|burgle|break into|breaking into|hotwire|pickpocket|"
+            r"counterfeit|"
+            r"launder|laundering|embezzle|forge|forging|smuggle|fake|faking)(?:ing)?\b",
             rf"{_ASK}{_GAP}(?:steal|stealing|shoplift|rob|robbing|mug|burgle|break into|breaking into|hotwire|"
             rf"pickpocket|"
             rf"counterfeit|"
@@ -424,7 +426,7 @@ PATTERNS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             r"house|store|museum|jewel\w+)",
         ),
         (
-            r"(?:hack|break)(?:ing)? into",
+            r"(?:hack|break)(?:ing)? into\b",
             rf"{_ASK}{_GAP}(?:hack(?:ing)?|break(?:ing)?) into (?:my|his|her|someone(?: else)?['’]s|an?|the|other "
             rf"people['’]s) "
             r"(?:\w+['’]s? )?(?:\w+ )?(?:account|phone|email|instagram|facebook|bank|computer|wi-?fi|webcam|iphone|"

@@ -7,13 +7,16 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.policy.report import pii, secrets
+from tests.policy.report import answers, pii, safety, secrets
 from tests.policy.report.data import FIXTURES, Data
 from tests.policy.report.rows import Row, printed
 
 TASKS: dict[str, Callable[[Data], Iterator[Row]]] = {
     "pii": pii.measure,
     "secrets": secrets.measure,
+    "citations": answers.measure_citations,
+    "quality": answers.measure_quality,
+    "safety": safety.measure,
 }
 """Each task with what measures it: a new one is one module and one line here."""
 
