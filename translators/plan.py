@@ -29,6 +29,7 @@ from translators import (
     openai_answers_in,
     openai_answers_out,
     openai_chat,
+    openai_completions,
     openai_embeddings,
     openai_media,
     openai_passthrough,
@@ -89,6 +90,13 @@ INBOUND: Final[Mapping[str, Inbound]] = {
     "openai_chat": Inbound(
         openai_chat.FORMAT, openai_requests_in.decode, openai_answers_out.encode, openai_answers_out.Writer
     ),
+    "openai_completions": Inbound(
+        openai_passthrough.COMPLETIONS,
+        openai_completions.decode,
+        openai_completions.encode,
+        openai_completions.Writer,
+        openai_completions.echo,
+    ),
     "openai_responses": Inbound(
         openai_passthrough.RESPONSES,
         responses_requests_in.decode,
@@ -97,7 +105,7 @@ INBOUND: Final[Mapping[str, Inbound]] = {
         responses_requests_in.echo,
     ),
 }
-"""Chat dialects in which a client may speak to a provider of another."""
+"""Dialects in which a client may speak to a provider that chats in another."""
 
 OUTBOUND: Final[Mapping[str, Outbound]] = {
     "anthropic_messages": Outbound(

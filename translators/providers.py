@@ -93,7 +93,7 @@ class Provider(msgspec.Struct, frozen=True):
 
 
 _CHATS: Final = (Operation.CHAT, Operation.MESSAGES, Operation.RESPONSES)
-_LIKE_CHAT: Final = (*_CHATS, Operation.COUNT_TOKENS)
+_LIKE_CHAT: Final = (*_CHATS, Operation.COMPLETIONS, Operation.COUNT_TOKENS)
 
 
 _CHAT: Final = {Operation.CHAT: Endpoint("openai_chat", "/chat/completions")}
