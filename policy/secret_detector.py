@@ -112,16 +112,19 @@ class SecretDetector(Policy[SecretDetectorSettings]):
 
     def on_request(self, subject: Subject, view: View) -> Ruling:
         """Judge what goes to the model."""
-        return self._judge(view, "The request was refused by policy secret-detector: {found} in {places}.")
+        sentence = "The request was refused by policy secret-detector: {found} in {places}."
+        return self._judge(view, sentence, everywhere=True)
 
     def on_completion(self, subject: Subject, view: View) -> Ruling:
         """Judge what came back."""
         return self._judge(view, "The answer was refused by policy secret-detector: {found} in {places}.")
 
-    def _judge(self, view: View, sentence: str) -> Ruling:
+    def _judge(self, view: View, sentence: str, *, everywhere: bool = False) -> Ruling:
         found = _without_overlaps(self._found(view))
         if not found:
             return Ruling()
+        if everywhere:
+            found = _without_overlaps([*found, *self._repeated(view, found)])
         settings = self.settings
         detail = listed(one.name for one in found)
         return outcome(
@@ -151,6 +154,20 @@ class SecretDetector(Policy[SecretDetectorSettings]):
             if name and not (self.settings.allow and matches_any(value, self.settings.allow)):
                 yield _Found(match, name, value)
 
+    def _repeated(self, view: View, found: Iterable[_Found]) -> Iterator[_Found]:
+        """The same values wherever else they stand: who has given a password away once often writes it again."""
+        values = {encode(one.value.rpartition(":")[2]): one for one in found}
+        longest = sorted((value for value in values if _repeats(value)), key=len, reverse=True)[:_MOST_REPEATED]
+        if not longest:
+            return
+        search = re.compile(b"|".join(map(re.escape, longest)))
+        for part, text in enumerate(view.texts):
+            if self._roles and text.role not in self._roles:
+                continue
+            for match in search.finditer(encode(text.text)):
+                one = values[match[0]]
+                yield _Found(Match(part, match.start(), match.end(), one.match.pattern), one.name, one.value)
+
     def _name(self, pattern: int, value: str, before: bytes) -> str:
         """What a candidate is called; empty for one that is no secret."""
         if pattern < len(self._tokens):
@@ -162,6 +179,15 @@ class SecretDetector(Policy[SecretDetectorSettings]):
             context = self._contexts[pattern]
             return context.name if is_secret(context.name, value, before) else ""
         return self.settings.patterns[pattern - len(self._contexts)].name
+
+
+_MOST_REPEATED: Final = 64
+"""So many values are looked for elsewhere, which bounds the time."""
+
+
+def _repeats(value: bytes) -> bool:
+    """Whether a value is enough to be looked for elsewhere: a short one, or a word, may be part of anything."""
+    return len(value) >= 8 and not value.isalpha()
 
 
 def _without_overlaps(found: Iterable[_Found]) -> list[_Found]:
@@ -179,6 +205,7 @@ def _without_overlaps(found: Iterable[_Found]) -> list[_Found]:
 def is_token(value: str, least: float) -> bool:
     """Whether a text in a token's format is a token: not a manual's `xxxx` or `EXAMPLE`."""
     lowered = value.lower()
+    lowered = lowered.removeprefix("example.")  # a host, before the path that is secret
     return entropy(value) >= least and not ("xxxxx" in lowered or "example" in lowered or "....." in lowered)
 
 
@@ -186,10 +213,12 @@ def is_secret(context: str, value: str, before: bytes) -> bool:
     """Whether what stands in a secret's place is one; `before` is what stands before it."""
     if context == "private-key":
         return "ENCRYPTED" not in value[:200]  # which opens nothing without its passphrase
+    if context in ("url-password", "bundler", "command-line"):
+        value = value.partition(":")[2] or value  # after the user's name
     if is_placeholder(value):
         return False
-    if context in ("url-password", "bundler"):
-        return len(value) >= 3
+    if context in ("url-password", "bundler", "connection-string"):
+        return len(value) >= 3 and not is_call(value.replace("secret", ""))
     if context in ("command-line", "sql-password", "connection-string", "authorization", "password"):
         return len(value.strip()) >= 4 and value.lower() not in STOP_WORDS and not is_call(value)
     name = name_before(before)

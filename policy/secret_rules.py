@@ -107,19 +107,26 @@ TOKENS: Final[tuple[Token, ...]] = (
     _t("doppler", r"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9_.-]{8}", r"[A-Za-z0-9_.-]{30,50}"),
     _t("openshift", rf"sha256~{_W}{{8}}", rf"{_W}{{35}}"),
     _t("1password", r"ops_eyJ[A-Za-z0-9+/_-]{8}", r"[A-Za-z0-9+/_-]{200,}={0,3}"),
-    _t("1password", r"A3-[A-Z0-9]{6}-[A-Z0-9]{6}-", r"[A-Z0-9]{5}-[A-Z0-9]{5}-[A-Z0-9]{5}(?:-[A-Z0-9]{5})?", 3.0),
+    _t(
+        "1password",
+        r"A3-[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})-",
+        r"[A-Z0-9]{5}-[A-Z0-9]{5}-[A-Z0-9]{5}",
+        3.0,
+    ),
     # Code, packages, builds
     _t("github", rf"gh[opsru]_{_A}{{8}}", rf"{_A}{{28,247}}", 3.0),
     _t("github", rf"github_pat_{_A}{{8}}", rf"{_A}{{14}}_{_A}{{59}}"),
-    _t("gitlab", rf"gl(?:pat|dt|rt|ft|soat|oas|agent|ffct)-{_W}{{8}}", r"[A-Za-z0-9_.-]{12,64}"),
+    _t("gitlab", rf"gl(?:pat|dt|rt|ft|soat|ffct)-{_W}{{8}}", rf"{_W}{{12}}(?:{_W}{{7,280}}\.[0-9a-z]{{9}})?", 3.0),
+    _t("gitlab", rf"gl(?:oas|agent)-{_W}{{8}}", rf"{_W}{{42,56}}", 3.0),
     _t("gitlab", rf"glptt-{_H}{{8}}", rf"{_H}{{32}}"),
-    _t("gitlab", rf"gl(?:cbt|imt)-{_W}{{8}}", rf"{_W}{{12,32}}", 3.2),
+    _t("gitlab", rf"glcbt-{_W}{{8}}", rf"{_W}{{12,32}}", 3.2),
+    _t("gitlab", rf"glimt-{_W}{{8}}", rf"{_W}{{17}}", 3.2),
     _t("gitlab", rf"GR1348941{_W}{{8}}", rf"{_W}{{12}}"),
     _t("gitlab", rf"_gitlab_session={_H}{{8}}", rf"{_H}{{24}}"),
     _t("atlassian", rf"AT(?:ATT|CTT)3{_W}{{8}}", r"[A-Za-z0-9_=-]{40,250}"),
     _t("bitbucket", rf"ATBB{_A}{{8}}", r"[A-Za-z0-9_=.-]{20,28}"),
     _t("npm", rf"npm_{_A}{{8}}", rf"{_A}{{28}}"),
-    _t("pypi", rf"pypi-AgE{_W}{{8}}", rf"{_W}{{70,1000}}"),
+    _t("pypi", rf"pypi-AgE{_W}{{8}}", rf"{_W}{{85,1000}}"),
     _t("rubygems", rf"rubygems_{_H}{{8}}", rf"{_H}{{40}}"),
     _t("crates-io", rf"cio{_A}{{8}}", rf"{_A}{{24}}", 3.5),
     _t("nuget", r"oy2[a-z0-9]{8}", r"[a-z0-9]{35}", 3.0),
@@ -129,7 +136,7 @@ TOKENS: Final[tuple[Token, ...]] = (
     _t("jfrog", r"AP[\dABCDEF][A-Za-z0-9]{8}", r"[A-Za-z0-9]{1,60}", 0.0),
     _t("jfrog", r"cmVmdGtu[A-Za-z0-9]{8}", r"[A-Za-z0-9]{40,56}"),
     _t("sonarqube", rf"sq[apu]_{_A}{{8}}", rf"{_A}{{32}}"),
-    _t("sourcegraph", rf"sgp_(?:{_A}{{8}}|local)", rf"{_W}{{30,80}}"),
+    _t("sourcegraph", rf"sgp_(?:(?:{_X}{{16}}|local)_)?{_X}{{8}}", rf"{_X}{{32}}", 3.0),
     _t("postman", rf"PMAK-{_X}{{8}}", rf"{_X}{{16}}-{_X}{{34}}"),
     _t("buildkite", rf"bk(?:ua|at)_{_A}{{8}}", rf"{_A}{{30,50}}"),
     _t("circleci", rf"CCIPAT_{_A}{{8}}", rf"{_A}{{10,20}}_{_H}{{40}}"),
@@ -140,13 +147,18 @@ TOKENS: Final[tuple[Token, ...]] = (
     _t("snyk", rf"snyk_(?:uat|sat)\.{_X}{{8}}", r"\.[A-Za-z0-9_.-]{40,300}"),
     _t("unkey", rf"unkey_{_A}{{8}}", rf"{_A}{{14,24}}"),
     # Messages and mail
-    _t("slack", r"xox[abeoprs]-\d[0-9A-Za-z-]{7}", r"[0-9A-Za-z-]{10,250}", 2.8),
+    _t("slack", r"xoxb-\d{8,14}-", r"[0-9A-Za-z-]{16,64}", 2.8),
+    _t("slack", r"xox[aeoprs]-\d[0-9A-Za-z-]{7}", r"[0-9A-Za-z-]{10,250}", 2.8),
     _t("slack", r"xapp-\d-[A-Z0-9]{8}", rf"[A-Z0-9]{{1,6}}-\d{{6,14}}-{_H}{{30,80}}"),
     _t("slack", r"xoxe\.xox[bp]-\d-[A-Za-z0-9]{8}", r"[A-Za-z0-9]{120,200}"),
     _t("slack-webhook", r"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9]{6}", r"[A-Za-z0-9+/]{20,80}"),
     _t("discord-webhook", r"discord(?:app)?\.com/api/webhooks/\d{8}", rf"\d{{4,12}}/{_W}{{40,80}}"),
     _t("teams-webhook", r"[a-z0-9-]{1,40}\.webhook\.office\.com/webhookb2/[0-9a-f]{8}", r"[A-Za-z0-9@/_-]{60,260}"),
-    _t("teams-webhook", r"outlook\.office\.com/webhook/[0-9a-f]{8}", r"[A-Za-z0-9@/_-]{60,260}"),
+    _t(
+        "teams-webhook",
+        r"outlook\.office\.com/webhook/[0-9a-f]{8}",
+        rf"[0-9a-f@-]{{60,80}}/IncomingWebhook/{_H}{{32}}/{_UUID}",
+    ),
     _t("tines-webhook", r"[a-z0-9-]{1,40}\.tines\.com/webhook/[0-9a-f]{8}", r"[0-9a-f]{24}/[0-9a-f]{32}"),
     _t("discord", rf"[MNO][A-Za-z0-9]{{23,25}}\.{_W}{{6}}\.", rf"{_W}{{27,38}}", 3.5),
     _t("telegram", r"\d{8,10}:[A-Za-z0-9_-]{8}", rf"{_W}{{27}}", 3.5),
@@ -221,6 +233,9 @@ TOKENS: Final[tuple[Token, ...]] = (
     _t("facebook", rf"EAA[MC]{_A}{{8}}", rf"{_A}{{80,260}}"),
     _t("amazon-oauth", rf"amzn1\.(?:application-oa2-client|oa2-cs\.v1)\.{_H}{{8}}", rf"{_H}{{24,56}}"),
     _t("amazon-mws", rf"amzn\.mws\.{_H}{{8}}", rf"-{_H}{{4}}-{_H}{{4}}-{_H}{{4}}-{_H}{{12}}"),
+    _t("truenas", rf"\d{{1,3}}-{_A}{{64}}", "", 4.0),
+    _t("teamwork", rf"tkn\.v1_{_W}{{8}}", rf"{_W}{{50,90}}={{0,2}}"),
+    _t("ubidots", rf"BBFF-{_A}{{8}}", rf"{_A}{{20,30}}"),
     _t("settlemint", rf"sm_(?:aat|pat|sat)_{_A}{{8}}", rf"{_A}{{8}}"),
     _t("age", r"AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{8}", r"[02-9AC-HJ-NP-Z]{50}", 0.0),
     _t("password-hash", r"\$(?:1|5|6|2[abxy]|apr1|argon2id?|y)\$[A-Za-z0-9./$,=+]{8}", r"[A-Za-z0-9./$,=+]{20,200}"),
@@ -261,10 +276,16 @@ CONTEXTS: Final[tuple[Context, ...]] = (
         r"PuTTY-User-Key-File-\d",
         r"(?s)(PuTTY-User-Key-File-\d.+Private-MAC: [0-9a-f]{40,64})",
     ),
+    Context(  # the same in base64, as Kubernetes and many build servers hold it
+        "private-key",
+        r"LS0tLS1CRUdJTi",
+        r"(LS0tLS1CRUdJTi(?:B(?:SU0EgUFJJVkFUR|QUklWQVRF|FQyBQUklWQVRF|PUEVOU1NI|FTkNSWVBURUQ|EU0EgUFJJVkFUR)"
+        r")[A-Za-z0-9+/=_-]{16,}(?:['\")\s,\\]{1,30}[A-Za-z0-9+/=]{16,120})*)",
+    ),
     Context(
         "url-password",
         r"(?i)[a-z0-9+]{2,20}://[^\s/:@'\"<>]{0,80}:[^\s/'\"<>]{2}",
-        r"(?i)[a-z][a-z0-9+.-]{1,20}://[^\s/:@'\"<>]{0,80}:([^\s/'\"<>]{3,120})@[a-z0-9\[$%_{]",
+        r"(?i)[a-z][a-z0-9+.-]{1,20}://([^\s/:@'\"<>]{0,80}:[^\s/'\"<>]{3,120})@[a-z0-9\[$%_{]",
     ),
     Context(
         "authorization",
@@ -275,7 +296,7 @@ CONTEXTS: Final[tuple[Context, ...]] = (
     Context(
         "command-line",
         r"(?i)\s(?:-u|--user|--proxy-user)[ =]{1,3}['\"]?[^\s:]{1,60}:",
-        r"(?i)\s(?:-u|--user|--proxy-user)[ =]{1,3}['\"]?[^\s:]{1,60}:['\"{]{0,2}([^\s'\"]{3,80})",
+        r"(?i)\s(?:-u|--user|--proxy-user)[ =]{1,3}['\"]?([^\s:]{1,60}:['\"{]{0,2}[^\s'\"]{3,80})",
     ),
     Context(
         "command-line",
@@ -313,12 +334,12 @@ CONTEXTS: Final[tuple[Context, ...]] = (
     Context(
         "assigned",
         rf"(?i){_NAME}[\w.-]{{0,24}}\\?['\"\]]{{0,2}}{_ASSIGN}[a-z]{{0,2}}\\?\"[^\s\"]{{4}}",
-        rf"(?i){_NAME}[\w.-]{{0,24}}\\?['\"\]]{{0,3}}{_ASSIGN}[a-z]{{0,2}}\\?\"([^\"\s\\]{{4,400}})\\?\"",
+        rf"(?i){_NAME}[\w.-]{{0,24}}\\?['\"\]]{{0,3}}{_ASSIGN}[a-z]{{0,2}}\\?\"((?:[^\"\s\\]|\\[^\"\s]){{4,400}})\\?\"",
     ),
     Context(
         "assigned",
         rf"(?i){_NAME}[\w.-]{{0,24}}['\"\]]{{0,2}}{_ASSIGN}[a-z]{{0,2}}['`][^\s']{{4}}",
-        rf"(?i){_NAME}[\w.-]{{0,24}}['\"\]]{{0,3}}{_ASSIGN}[a-z]{{0,2}}['`]([^'`\s]{{4,400}})['`]",
+        rf"(?i){_NAME}[\w.-]{{0,24}}['\"\]]{{0,3}}{_ASSIGN}[a-z]{{0,2}}['`]([^'\s]{{4,400}})['`]",
     ),
     Context(
         "assigned",
@@ -342,8 +363,8 @@ CONTEXTS: Final[tuple[Context, ...]] = (
     ),
     Context(
         "line",
-        r"(?im)^[ \t]{0,8}[a-z][\w.-]{2,24}[ \t=:-]{1,3}[a-z0-9_-]{20}",
-        r"(?im)^[ \t]{0,8}[a-z][\w.-]{2,24}[ \t=:-]{1,3}['\"]?([a-z0-9_-]{20,128})['\"]?[ \t]{0,8}$",
+        r"(?im)^[ \t]{0,8}[a-z][\w.-]{2,24}[ \t=:]{1,3}[a-z0-9_-]{20}",
+        r"(?im)^[ \t]{0,8}[a-z][\w.-]{2,24}[ \t=:]{1,3}['\"]?([a-z0-9_-]{20,128})['\"]?[ \t]{0,8}$",
     ),
     Context(
         "named",
@@ -356,14 +377,14 @@ CONTEXTS: Final[tuple[Context, ...]] = (
 # --- judging a value -------------------------------------------------------------------------------------------------
 
 _PLACEHOLDER: Final = re.compile(
-    r"(?i)(?:x{4,}|\*{3,}|\.{3,}|0{6,}|example|placeholder|change.?me|your[-_ ]|dummy|redacted|insert|todo|fixme"
-    r"|<[^>]*>|\$\{|\{\{|%\(|\$\(|#\{|@@|^\[[a-z_ ]+\]$|^%\w+%$|^['\\]?\$[a-z_])"
+    r"(?i)(?:x{4,}|(?:^|[-_ ])fake(?:$|[-_ ])|\*{3,}|\.{3,}|0{6,}|example|placeholder|change.?me|your[-_ ]|dummy"
+    r"|redacted|insert|todo|fixme|<[^>]*>|\$\{|\{\{|%\(|\$\(|#\{|@@|^\[[a-z_ ]+\]$|^%\w+%$|^['\\]?\$[a-z_])"
 )
 """A manual's example or a variable's mark: no place makes it a secret."""
 _CODE: Final = re.compile(
     r"(?:[({]$|\)$|^(?:os|process|env|self|this|config|settings|params|request|options|ctx|args|var|local|data|module"
     r"|secrets|vault|user|account|client|props|state|app|session|form|input|datastore)[.\[]|^[A-Za-z_]{1,24}\d{0,5}(?:\.[A-Za-z_]{1,24}\d{0,3})+$"
-    r"|^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$|^[A-Z_]{1,19}$|^#|\|\||^\d{4}-\d\d-\d\d|^[\w/.-]+\.(?:html?|php|aspx?|tgz|zip|png|jpe?g|svg|css)$|^[A-Za-z]*\d{0,5}(?:[-_.:/=@]+[A-Za-z]*\d{0,5})+$|^[a-z]+(?:_[a-z]+)+$|^(?:[a-z]{2,12}\d{0,4}-){1,4}[a-z0-9]{1,12}$"
+    r"|^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$|^[A-Z_]{1,19}$|^#|\|\||^\d{4}-\d\d-\d\d|^[\w/.-]+\.(?:html?|php|aspx?|tgz|zip|png|jpe?g|svg|css)$|^(?:[A-Za-z]*\d{0,2}|\d{1,5})(?:[-_.:/=@]+(?:[A-Za-z]*\d{0,2}|\d{1,5}))+$|^[a-z]+(?:_[a-z]+)+$|^(?:[a-z]{2,12}\d{0,4}-){1,4}[a-z0-9]{1,12}$"
     r"|^[a-z]+(?:[A-Z][a-z]+)+$|^[A-Z][a-z]+(?:[A-Z][a-z]+)+$|^\.{0,2}/[\w/.-]*$|^https?:|^[A-Z]:\\|^[\w.-]+\.[a-z]{2,6}$)"
 )
 """A name, a call, a path or an address, as code has them."""
@@ -373,9 +394,11 @@ _NO_SECRET_NAME: Final = re.compile(
     rb"|authentication-results|tokeni[sz]|(?:max|num|min|prompt|completion|total|input|output)_?tokens|token_?(?:type|ur[il]"
     rb"|count|endpoint)|password_?(?:field|label|hint|input|policy|length)|monkey|cloudfront-signature|csrf|pathname|path$"
     rb"|access_?(?:log|level|type|mode|control)|login_?(?:url|path|page)|integrity|checksum|sha\d|md5|digest|hash|etag|commit|^tree|^parent|^index|^blob"
-    rb"|revision|version|uuid|guid|accessib|name$|id$|request_?id|trace|file_?name|resolved|image|src|href|url|^id$|_id$)"
+    rb"|revision|version|uuid|guid|accessib|name$|id$|request_?id|trace|file_?name|resolved|image|src|href|(?:^|[^a-z])ur[il]|ur[il]$|^id$|_id$)"
 )
 """Names in which a secret's word means something else, or that hold a fingerprint, which opens nothing."""
+_PUBLIC: Final = ("LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS", "LS0tLS1CRUdJTiBQVUJMSUMg")
+"""The beginnings of a certificate and of a public key (RFC 7468) in base64."""
 _LOW_HEX: Final = re.compile(r"[a-f]{24,}")
 _HEX: Final = re.compile(r"^[0-9a-fA-F-]+$")
 STOP_WORDS: Final = frozenset(
@@ -410,8 +433,8 @@ def is_placeholder(value: str) -> bool:
 
 
 def is_code(value: str) -> bool:
-    """A word, a name or a call."""
-    return value.lower() in STOP_WORDS or _CODE.search(value) is not None
+    """A word, a name or a call, or what everybody may read."""
+    return value.lower() in STOP_WORDS or value.startswith(_PUBLIC) or _CODE.search(value) is not None
 
 
 def looks_random(value: str) -> bool:
@@ -429,7 +452,7 @@ def looks_random(value: str) -> bool:
 
 def is_fingerprint(value: str) -> bool:
     """A hash or a UUID: without a name that says secret it is none."""
-    return _HEX.match(value) is not None
+    return _HEX.match(value) is not None and (value.islower() or value.isupper() or value.isdigit())
 
 
 def name_before(before: bytes) -> bytes:

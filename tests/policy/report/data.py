@@ -41,9 +41,8 @@ class Record(msgspec.Struct, frozen=True):
 
     @property
     def unseen(self) -> bool:
-        """In the half that rules are not to be written on. Texts that begin alike are in the same half."""
-        beginning = "".join(filter(str.isalpha, self.text.lower()))[:40]
-        return hashlib.sha256(beginning.encode()).digest()[0] >= 128
+        """In the half that rules are not to be written on. Texts that are much alike may be on both sides."""
+        return hashlib.sha256(self.id.encode()).digest()[0] >= 128
 
 
 class Data:
