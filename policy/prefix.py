@@ -72,10 +72,11 @@ Node = Atom | Assertion | Sequenced | Choice | Repeat | Group
 
 
 class Live(NamedTuple):
-    """`before` is what must stand before the beginning, and is none of it; both are expressions."""
+    """Three expressions: what must stand before the beginning and is none of it, the beginning, its first character."""
 
     before: str
     begun: str
+    first: str
 
 
 def live(expression: str, *, placed: bool = False) -> Live:
@@ -90,8 +91,9 @@ def live(expression: str, *, placed: bool = False) -> Live:
         if split is not None:
             before, group, after = (Sequenced(part) for part in _parts(node.items, split))
             if _at_most_one(before):
-                return Live(_full(before), _begun(group if _at_most_one(after) else Sequenced((group, after))))
-    return Live("", _begun(node))
+                rest = group if _at_most_one(after) else Sequenced((group, after))
+                return Live(_full(before), _begun(rest), _either(_firsts(rest)))
+    return Live("", _begun(node), _either(_firsts(node)))
 
 
 def _parts(items: tuple[Node, ...], split: int) -> tuple[tuple[Node, ...], ...]:
@@ -198,10 +200,12 @@ def _begun(node: Node) -> str:
         case Group(item):
             return _begun(item)
         case Repeat(item, _, most):
+            if most == 0:
+                return _NEVER
             if isinstance(item, Atom):
                 return item.source + _times(1, most)
             begun = _begun(item)
-            fewer = None if most is None else max(0, most - 1)
+            fewer = None if most is None else most - 1
             return begun if begun == _NEVER else _group(_full(item)) + _times(0, fewer) + _group(begun)
 
 
@@ -223,6 +227,40 @@ def _chain(items: Sequence[Node]) -> str:
         else:
             begun = _either((_begun(item), _full(item) + _group(begun)))
     return begun
+
+
+def _firsts(node: Node) -> Iterator[str]:
+    """What may be a match's first character."""
+    match node:
+        case Atom(source):
+            yield source
+        case Group(item) | Repeat(item):
+            yield from _firsts(item)
+        case Choice(branches):
+            for branch in branches:
+                yield from _firsts(branch)
+        case Sequenced(items):
+            for item in items:
+                yield from _firsts(item)
+                if _shortest(item) > 0:
+                    break
+
+
+def _shortest(node: Node) -> int:
+    """The least number of characters that can match."""
+    match node:
+        case Atom():
+            return 1
+        case Assertion():
+            return 0
+        case Group(item):
+            return _shortest(item)
+        case Sequenced(items):
+            return sum(map(_shortest, items))
+        case Choice(branches):
+            return min(map(_shortest, branches))
+        case Repeat(item, least):
+            return least * _shortest(item)
 
 
 _NEVER: Final = r"[^\x00-\x{10FFFF}]"

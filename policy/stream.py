@@ -15,7 +15,7 @@ Measured on one core for pieces of five characters, 1,000 terms and 12 patterns 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import re2
 
@@ -64,6 +64,7 @@ def _live(begun: Sequence[prefix.Live]) -> Callable[[bytes], int]:
     expression = "|".join(f"{before}(?:{'|'.join(rest)})" for before, rest in grouped.items())
     try:
         search = _compiled(rf"(?m)(?:{expression})\z").search
+        begins = _compiled("|".join(sorted({one.first for one in begun}))).match
     except scan.PatternError:
         if len(begun) == 1:
             raise
@@ -71,9 +72,18 @@ def _live(begun: Sequence[prefix.Live]) -> Callable[[bytes], int]:
 
     def live(data: bytes) -> int:
         match = search(data)
-        return -1 if match is None else match.start()
+        if match is None:
+            return -1
+        start: int = match.start()
+        # The character before a term is part of the match, and need not wait.
+        return start if begins(data, start) is not None else start + _width(data[start])
 
     return live
+
+
+def _width(byte: int) -> int:
+    """Bytes of the character that begins with a byte (RFC 3629, section 3)."""
+    return 1 if byte < 0xC0 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
 
 
 def _earlier(one: Callable[[bytes], int], other: Callable[[bytes], int]) -> Callable[[bytes], int]:
@@ -94,6 +104,16 @@ def _compiled(expression: str) -> Any:
         reason = error.args[0]
         reason = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
         raise scan.PatternError(f"cannot be followed in a stream (`streaming: guard`): {reason}") from None
+
+
+class _Seen(NamedTuple):
+    """A match in a window. `whole` is where its surroundings begin, which must not go before it is decided."""
+
+    start: int
+    end: int
+    pattern: int
+    whole: int
+    confirmed: bool
 
 
 class Flow:
@@ -153,65 +173,67 @@ class Flow:
 
     def _hold(self, text: str, place: int) -> str:
         """Let go what stands before a place, in bytes of `text`."""
-        data = encode(text)
-        place = max(place, 0)
-        self._held = data[place:].decode()
+        # Counted in characters: a lone surrogate has no UTF-8 form, and must not change for having waited.
+        cut = max(place, 0) if text.isascii() else len(encode(text)[: max(place, 0)].decode())
+        self._held = text[cut:]
         if len(self._held) > MAX_HELD:
             raise HeldTooLongError(f"more than {MAX_HELD} characters could be the beginning of a match")
-        return self._let_go(data[:place].decode())
+        return self._let_go(text[:cut])
 
     def _settle(self, text: str, found: Collection[int], live: int | None, *, end: bool = False) -> str:
         """Something occurs: judge what is complete, hold what is not."""
         window = self._before + self._held + text
         data = encode(window)
-        readable = scan.readable(data)
         base = len(encode(self._before))
-        matches, doubtful = self._matches(readable, base, found)
-        hold = self._bound(matches, len(data), len(data) if live is None else base + max(live, 0), end)
-        complete = [match for match in matches if match.start < hold]
-        origin = self._gone - base
-        for match in complete:
-            self._ends[match.pattern] = max(self._ends.get(match.pattern, 0), origin + match.end)
-        complete = [match for match in complete if match not in doubtful]
+        seen = self._seen(scan.readable(data), base, found)
+        hold = self._bound(seen, len(data), len(data) if live is None else base + max(live, 0), end)
+        complete = self._conclude([one for one in seen if one.start < hold], self._gone - base)
+        gone = self._hold(self._held + text, hold - base)
         if not complete:
-            return self._hold(self._held + text, hold - base)
-        self._done.update(match.pattern for match in complete)
+            return gone
         shown = TextPart(window, self._part.role, self._part.kind, self._part.path)
-        redactions = self._judge(shown, complete)
-        self._hold(self._held + text, hold - base)
-        return _rewritten(data, base, hold, redactions)
+        return _rewritten(data, base, hold, self._judge(shown, complete))
 
-    def _matches(self, data: bytes, base: int, found: Collection[int]) -> tuple[list[Match], set[Match]]:
-        """The matches in what has not gone yet, in order of place; and which of them are not confirmed."""
+    def _conclude(self, seen: Sequence[_Seen], origin: int) -> list[Match]:
+        """Remember where the complete matches end, and give those that are confirmed."""
+        for one in seen:
+            self._ends[one.pattern] = max(self._ends.get(one.pattern, 0), origin + one.end)
+        matches = [Match(0, one.start, one.end, one.pattern) for one in seen if one.confirmed]
+        self._done.update(match.pattern for match in matches)
+        return matches
+
+    def _seen(self, data: bytes, base: int, found: Collection[int]) -> list[_Seen]:
+        """The matches in what has not gone yet, in order of place."""
         watch, origin = self._watch, self._gone - base
-        matches: list[Match] = []
-        doubtful: set[Match] = set()
         last = len(encode(self._before[-1:]))
+        seen: list[_Seen] = []
         for number in found:
-            place = watch.places[number]
-            ended = self._ends.get(number)
+            place, ended = watch.places[number], self._ends.get(number, 0)
             if place.once and number in self._done:
                 continue
-            start = base - last if watch.looks_back[number] else base
-            if ended is not None:
-                start = max(start, ended - origin)
-            for begin, stop, confirmed in place.candidates(data, start):
-                if begin >= base:
-                    matches.append(Match(0, begin, stop, number))
-                    if not confirmed:
-                        doubtful.add(matches[-1])
-        return sorted(matches), doubtful
+            looks_back = watch.looks_back[number]
+            start = max(base - last if looks_back else base, ended - origin)
+            seen += [
+                _Seen(one.start, one.end, number, one.start if looks_back else one.whole, one.confirmed)
+                for one in place.candidates(data, start)
+                if one.start >= base
+            ]
+        return sorted(seen)
 
-    def _bound(self, matches: Sequence[Match], size: int, live: int, end: bool) -> int:
-        """Up to where all is decided: nothing before it is alive, waits for what follows it, or reaches beyond it."""
-        bound = live
-        if not end:
-            waiting = [one.start for one in matches if one.end + self._watch.after[one.pattern] > size]
-            bound = min(bound, *waiting) if waiting else bound
-        for match in reversed(matches):
-            if match.start < bound < match.end:
-                bound = match.start
-        return bound
+    def _bound(self, seen: Sequence[_Seen], size: int, live: int, end: bool) -> int:
+        """Up to where all is decided: no match reaches beyond it, waits for what follows it, or begins with what stands
+        before it."""
+        bound, after = live, self._watch.after
+        while True:
+            open_ = [
+                one.whole
+                for one in seen
+                if one.whole < bound
+                and (bound <= one.start or bound < one.end or (not end and one.end + after[one.pattern] > size))
+            ]
+            if not open_:
+                return bound
+            bound = min(open_)
 
 
 def _rewritten(data: bytes, base: int, hold: int, redactions: Sequence[Redaction]) -> str:

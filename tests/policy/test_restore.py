@@ -1,0 +1,58 @@
+"""Values leave as placeholders and come back, whole or in pieces, and never to whoever invents a placeholder."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.types import TextPart
+from policy.base import Redaction
+from policy.restore import Placeholders, Restorer
+
+ORIGINALS = {"<EMAIL_1>": "jane@example.com", "<EMAIL_12>": "<EMAIL_1>", "<CARD_1>": 'a "b" \\ \n'}
+
+
+def test_the_same_value_has_the_same_placeholder() -> None:
+    texts = [TextPart("ab ab cd"), TextPart("cd")]
+    placeholders = Placeholders(texts)
+    placed = placeholders.place(
+        [Redaction(1, 0, 2, "", "X"), Redaction(0, 0, 2, "", "X"), Redaction(0, 3, 5, "", "X"), Redaction(0, 6, 8, "y")]
+    )
+    assert [one.replacement for one in placed] == ["<X_1>", "<X_1>", "y", "<X_2>"]
+    assert placeholders.originals == {"<X_1>": "ab", "<X_2>": "cd"}
+
+
+def test_a_placeholder_that_a_text_contains_is_not_used() -> None:
+    placeholders = Placeholders([TextPart("value"), TextPart("what is <X_1>, and <X_3>?")])
+    placed = placeholders.place([Redaction(0, 0, 1, "", "X"), Redaction(0, 1, 2, "", "X")])
+    assert [one.replacement for one in placed] == ["<X_2>", "<X_4>"]
+
+
+def test_a_value_is_not_searched_for_placeholders() -> None:
+    assert Restorer(ORIGINALS).whole("<EMAIL_12> <EMAIL_2>", "message") == "<EMAIL_1> <EMAIL_2>"
+
+
+def test_arguments_of_tools_stay_json() -> None:
+    for written in ('{"to":"<CARD_1>"}', '{"to":"\\u003cCARD_1\\u003e"}'):
+        told = Restorer(ORIGINALS).whole(written, "tool_arguments")
+        assert json.loads(told) == {"to": ORIGINALS["<CARD_1>"]}
+
+
+@given(
+    words=st.lists(st.sampled_from(["<EMAIL_1>", "<EMAIL_12>", "<", "EMAIL_1", ">", "<E", "a", "\\u003", "cCARD_1"])),
+    size=st.integers(1, 7),
+)
+def test_any_cut_gives_the_text_of_the_whole(words: list[str], size: int) -> None:
+    text = "".join(words)
+    restorer = Restorer(ORIGINALS)
+    pieces = [restorer.feed(1, "message", text[place : place + size]) for place in range(0, len(text), size)]
+    assert "".join(pieces) + restorer.close(1) == restorer.whole(text, "message")
+
+
+def test_only_the_beginning_of_a_placeholder_waits() -> None:
+    restorer = Restorer(ORIGINALS)
+    assert restorer.feed(1, "message", "a < b <EM") == "a < b "
+    assert restorer.feed(2, "message", "another text") == "another text"
+    assert restorer.feed(1, "message", "B") == "<EMB"
