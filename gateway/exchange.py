@@ -63,11 +63,12 @@ from gateway.types import (
     Usage,
     Verdict,
 )
-from policy.base import NO_CONTEXT, Context
+from policy.base import NO_CONTEXT, Call, Context, Tool
 from policy.restore import Restorer
 from translators.dialect import AnswerView, Translated
 from translators.openai_media import form
 from translators.paths import replace_texts
+from translators.tools import declared
 
 if TYPE_CHECKING:
     from gateway.config.schema import Fallback
@@ -544,7 +545,8 @@ class Exchange:
         self._audit_start()
         if not self._attempt():
             raise self._unusable()
-        if len(self.candidates) == 1 and self.translated.local is None and not self.endpoint.takes_form:
+        lasting = self.lane.lasting and self.translated.local is None and not self.endpoint.takes_form
+        if len(self.candidates) == 1 and lasting:
             assert self.target is not None
             self.request.course = Course(self, self.target, self.lane)
 
@@ -631,6 +633,8 @@ class Exchange:
         self.deadline = self.sent_at + target.destination.timeouts.first_byte_seconds
         body = self.translated.body
         head = self.request_head(target, self.lane, stream=self.view.stream)
+        if self.lane.sign is not None and not self.binding.credential:
+            head += self.lane.signature(body, stream=self.view.stream, now=self.services.wall())
         tail = b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (self._shown_id(), len(body))
         connection.send(head + tail, body, self)
 
@@ -939,7 +943,12 @@ class Exchange:
 
     def _context(self, answer: AnswerView) -> Context:
         """What policies of answers may know of the request."""
-        return Context(request=self.view.texts(), finish_reason=answer.finish_reason or "")
+        return Context(
+            request=self.view.texts(),
+            tools=[Tool(*tool) for tool in declared(self.body)] if answer.calls else (),
+            calls=[Call(*call) for call in answer.calls],
+            finish_reason=answer.finish_reason or "",
+        )
 
     def _moderates_output(self, screening: Screening) -> bool:
         moderator = self.binding.configuration.moderator

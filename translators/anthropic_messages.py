@@ -21,7 +21,7 @@ from gateway.types import TextPart, Usage
 from translators import paths, strict
 from translators.anthropic_answers_in import usage_of
 from translators.collected import Collected
-from translators.dialect import AnswerView
+from translators.dialect import AnswerView, Called
 from translators.identity import Format
 
 _ABSENT: Final = msgspec.Raw(b"null")
@@ -262,7 +262,14 @@ def read(body: bytes) -> AnswerView:
         usage_of(usage) if isinstance(usage, dict) else None,
         list(_walk_content(tree.get("content"), "content", "assistant")),
         reason if isinstance(reason, str) else None,
+        calls=list(_calls(tree.get("content"))),
     )
+
+
+def _calls(content: Any) -> Iterator[Called]:
+    for index, block in enumerate(content if isinstance(content, list) else ()):
+        if isinstance(block, dict) and block.get("type") == "tool_use" and isinstance(block.get("name"), str):
+            yield Called(block["name"], orjson.dumps(block.get("input", {})).decode(), f"content[{index}].input")
 
 
 class _Usage(msgspec.Struct, gc=False):
@@ -289,7 +296,9 @@ class _Delta(msgspec.Struct, gc=False):
 
 
 class _Start(msgspec.Struct, gc=False):
+    type: str = ""
     text: str | None = None
+    name: str | None = None
 
 
 class _Begun(msgspec.Struct, gc=False):
@@ -329,12 +338,18 @@ class MessagesTap:
             return
         if event.delta is not None:
             self._delta(event.index, event.delta)
-        if event.content_block is not None and event.content_block.text:
-            self._texts.add(event.index, "message", "text", event.content_block.text)
+        if event.content_block is not None:
+            self._begin(event.index, event.content_block)
         counts = event.usage if event.message is None else event.message.usage
         if counts:
             self._counts |= {key: value for key, value in counts.items() if value or key not in self._counts}
             self.usage = usage_of(self._counts)
+
+    def _begin(self, index: int, block: _Start) -> None:
+        if block.text:
+            self._texts.add(index, "message", "text", block.text)
+        if block.type == "tool_use" and block.name:
+            self._texts.call(index, "input", block.name)
 
     def _delta(self, index: int, delta: _Delta) -> None:
         if delta.text:
@@ -347,7 +362,8 @@ class MessagesTap:
 
     def answer(self) -> AnswerView:
         """The answer as far as it has come."""
-        return AnswerView(self.usage, self._texts.parts("content[{}]"), self._reason, self._texts.truncated)
+        texts, place = self._texts, "content[{}]"
+        return AnswerView(self.usage, texts.parts(place), self._reason, texts.truncated, texts.calls(place))
 
 
 FORMAT = Format(view, read, MessagesTap, wire=Wire.ANTHROPIC, usage=usage)

@@ -203,4 +203,4 @@ class BridgedStream:
     def answer(self) -> AnswerView:
         """The answer as far as it has come."""
         seen = self._tap.answer()
-        return AnswerView(self.usage or seen.usage, seen.texts, seen.finish_reason, seen.truncated)
+        return AnswerView(self.usage or seen.usage, seen.texts, seen.finish_reason, seen.truncated, seen.calls)

@@ -11,7 +11,7 @@ Everything here is pure: bytes in, bytes out. No socket, no clock, no environmen
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -33,6 +33,14 @@ class RequestView(Protocol):
         ...
 
 
+class Called(NamedTuple):
+    """A tool that an answer calls: its name, the arguments as JSON text, and the place of these in the answer."""
+
+    name: str
+    arguments: str
+    path: str
+
+
 class AnswerView(msgspec.Struct, frozen=True):
     """What metering and output policies need to know of a complete answer.
 
@@ -43,6 +51,7 @@ class AnswerView(msgspec.Struct, frozen=True):
     texts: Sequence[TextPart] = ()
     finish_reason: str | None = None
     truncated: bool = False
+    calls: Sequence[Called] = ()
 
 
 EVENT_STREAM = b"text/event-stream"

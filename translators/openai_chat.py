@@ -346,10 +346,12 @@ class _GroqUsage(msgspec.Struct, gc=False):
 
 
 class _AnswerFunction(msgspec.Struct, gc=False):
+    name: str | None = None
     arguments: str | None = None
 
 
 class _AnswerCustom(msgspec.Struct, gc=False):
+    name: str | None = None
     input: str | None = None
 
 
@@ -465,8 +467,8 @@ class _Collector(Collected):
             self.add(choice, "refusal", "refusal", message.refusal)
         if message.tool_calls:
             self._calls(choice, message.tool_calls)
-        if message.function_call and message.function_call.arguments:
-            self.add(choice, "tool_arguments", "function_call.arguments", message.function_call.arguments)
+        if message.function_call:
+            self._called(choice, "function_call.arguments", message.function_call.name, message.function_call.arguments)
         if message.audio is not _ABSENT:
             audio = orjson.loads(bytes(message.audio))
             if isinstance(audio, dict) and isinstance(audio.get("transcript"), str):
@@ -475,10 +477,17 @@ class _Collector(Collected):
     def _calls(self, choice: int, calls: list[_AnswerCall]) -> None:
         for position, call in enumerate(calls):
             index = position if call.index is None else call.index
-            if call.function and call.function.arguments:
-                self.add(choice, "tool_arguments", f"tool_calls[{index}].function.arguments", call.function.arguments)
-            if call.custom and call.custom.input:
-                self.add(choice, "tool_arguments", f"tool_calls[{index}].custom.input", call.custom.input)
+            if call.function:
+                place = f"tool_calls[{index}].function.arguments"
+                self._called(choice, place, call.function.name, call.function.arguments)
+            if call.custom:
+                self._called(choice, f"tool_calls[{index}].custom.input", call.custom.name, call.custom.input)
+
+    def _called(self, choice: int, field: str, name: str | None, arguments: str | None) -> None:
+        if name:
+            self.call(choice, field, name)
+        if arguments:
+            self.add(choice, "tool_arguments", field, arguments)
 
     def tree(self, tree: Any, field: str) -> None:
         """The same from plain objects, for shapes that the typed decode refuses (content as a list of parts)."""
@@ -494,9 +503,13 @@ class _Collector(Collected):
             for key, value in message.items() if isinstance(message, dict) else ():
                 for part in paths.texts(value, paths.join("", key), "assistant", _KINDS.get(key, "message")):
                     self.add(index, part.kind, part.path, part.text)
+                    if part.kind == "tool_arguments" and part.path.endswith(".name"):
+                        field = "input" if part.path.endswith(".custom.name") else "arguments"
+                        self.call(index, part.path.removesuffix("name") + field, part.text)
 
     def view(self, usage: Usage | None) -> AnswerView:
-        return AnswerView(usage, self.parts("choices[{}].message"), self.finish_reason, self.truncated)
+        place = "choices[{}].message"
+        return AnswerView(usage, self.parts(place), self.finish_reason, self.truncated, self.calls(place))
 
 
 class ChatTap:

@@ -19,7 +19,7 @@ from gateway.sse import data_of
 from gateway.types import TextPart, Usage
 from translators import paths, strict
 from translators.collected import Collected
-from translators.dialect import AnswerView
+from translators.dialect import AnswerView, Called
 from translators.identity import Format
 
 
@@ -151,7 +151,19 @@ def read(body: bytes) -> AnswerView:
     if tree is None:
         return AnswerView(None)
     texts = [*_choice_texts(tree.get("choices")), *_output_texts(tree.get("output"))]
-    return AnswerView(usage_of(tree.get("usage")), texts, _finish_reason(tree))
+    return AnswerView(usage_of(tree.get("usage")), texts, _finish_reason(tree), calls=[*_calls(tree.get("output"))])
+
+
+def _calls(output: Any) -> Iterator[Called]:
+    """The calls of a response, by the fields that hold their arguments."""
+    for index, item in enumerate(output if isinstance(output, list) else ()):
+        field = _ARGUMENTS.get(str(item.get("type"))) if isinstance(item, dict) else None
+        if field is not None and isinstance(item.get("name"), str):
+            arguments = item.get(field)
+            yield Called(item["name"], arguments if isinstance(arguments, str) else "", f"output[{index}].{field}")
+
+
+_ARGUMENTS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
 
 
 def _tree(body: bytes) -> dict[str, Any] | None:
