@@ -75,10 +75,16 @@ def _words(*words: str) -> re.Pattern[bytes]:
 # --- mail ------------------------------------------------------------------------------------------------------------
 
 
+_NO_MAIL: Final = (b".local", b".localhost", b".invalid", b".internal")
+"""Domains that mail does not leave, so that they name no person to anybody else: RFC 6761, RFC 6762."""
+
+
 def _email(candidate: Candidate) -> Finding | None:
     """RFC 5321, section 4.1.2: a dot neither begins nor ends a local part, nor stands twice."""
     local, _, domain = candidate.value.rpartition(b"@")
     if b".." in candidate.value or local[:1] == b"." or local[-1:] == b"." or domain[:1] in (b".", b"-"):
+        return None
+    if domain.lower().endswith(_NO_MAIL):
         return None
     if candidate.before[-1:] in (b"/", b":") and candidate.before[-3:] == b"://":
         return None  # user and host of a URL
@@ -164,6 +170,8 @@ def _ipv4(candidate: Candidate) -> Finding | None:
         return None
     if candidate.value.endswith(b".0") or _VERSION_WORDS.search(candidate.before):
         return None
+    if candidate.before.endswith(b"://"):
+        return _whole(candidate, 0.4)  # a server's, not a person's
     return _whole(candidate, 0.6 if address.is_private else 0.85)
 
 
@@ -200,7 +208,7 @@ _PHONE_WORDS: Final = _words(
         "cellphone",
         "fax",
     ),
-    *("contact", "contacts", "reach", "sms", "whatsapp", "text me", "ring", "hotline", "helpline", "office", "line"),
+    *("contact", "contacts", "reach", "sms", "whatsapp", "text me", "ring", "hotline", "helpline"),
     *("answering at", "telefon", "handy", "rufen", "tél", "téléphone", "appelez", "teléfono", "llame", "móvil"),
     *("telefono", "cellulare", "telefone", "ligue"),
 )
