@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-import orjson
 from msgspec import Meta
 
 from gateway.types import Phase, Subject
@@ -20,6 +19,7 @@ from policy.base import Call, Policy, Problem, Ruling, Tool, View
 from policy.names import NamePattern, matches_any
 from policy.outcome import Action, Message, Mode, listed, outcome
 from policy.schemas import BadJSON, BadSchema, check_schema, fault, parse
+from policy.text import encode
 
 _NAME_PLACE = re.compile(r"(?:tools\[\d+\](?:\.function|\.custom)?|functions\[\d+\])\.name")
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
@@ -43,8 +43,8 @@ class ToolValidationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=
         bool, Meta(description="Arguments must be JSON and meet the schema that the request declares for the tool.")
     ] = True
     schemas: Annotated[
-        dict[str, dict[str, Any]],
-        Meta(description="JSON Schemas by tool, in place of what requests declare for these tools."),
+        dict[str, Annotated[str, Meta(min_length=1)]],
+        Meta(description="JSON Schemas by tool, each as JSON text, in place of what requests declare for these tools."),
     ] = {}
     max_calls: Annotated[int, Meta(ge=0, le=1000, description="So many calls one answer may make. 0: any number.")] = 0
     action: Action = "block"
@@ -65,7 +65,7 @@ class ToolValidation(Policy[ToolValidationSettings]):
 
     def __init__(self, settings: ToolValidationSettings) -> None:
         super().__init__(settings)
-        self._schemas = {name: orjson.dumps(schema) for name, schema in settings.schemas.items()}
+        self._schemas = {name: encode(schema) for name, schema in settings.schemas.items()}
         lists = bool(settings.allow or settings.deny)
         self.phases = tuple(phase for phase in settings.phase if phase is Phase.OUTPUT or lists)
 
@@ -75,7 +75,7 @@ class ToolValidation(Policy[ToolValidationSettings]):
         problems = []
         for name, schema in settings.schemas.items():
             try:
-                check_schema(orjson.dumps(schema))
+                check_schema(encode(schema))
             except BadSchema as error:
                 problems.append(Problem(f"schemas.{name}", f"is {error}"))
         return problems
