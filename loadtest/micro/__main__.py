@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import uvloop
 
+from loadtest.micro import translation
 from loadtest.micro.driver import Driver, request
 
 ROUNDS = 150
@@ -153,17 +154,34 @@ async def measure(case: Case, rounds: int) -> tuple[float, float]:
             calibration.append(calibrate())
             await asyncio.sleep(0.002)  # the audit's writer gets its turn, as it does between a server's reads
         driver.close()
+    return judged(taken, calibration)
+
+
+def judged(taken: list[float], calibration: list[float]) -> tuple[float, float]:
+    """The microseconds of the fastest round, and the units of the middle one."""
     ratios = [one / beside for one, beside in zip(taken, calibration, strict=True)]
     return min(taken), statistics.median(ratios)
+
+
+def measure_translation(case: translation.TranslationCase, rounds: int) -> tuple[float, float]:
+    """The same for a case without a gateway around it."""
+    taken, calibration = [], []
+    for _ in range(rounds):
+        taken.append(case.run())
+        calibration.append(calibrate())
+    return judged(taken, calibration)
 
 
 async def run(rounds: int) -> list[dict[str, object]]:
     """All cases."""
     rows: list[dict[str, object]] = []
-    for case in CASES:
+    for case in (*CASES, *translation.CASES):
         gc.collect()
         gc.freeze()
-        microseconds, units = await measure(case, rounds)
+        if isinstance(case, Case):
+            microseconds, units = await measure(case, rounds)
+        else:
+            microseconds, units = measure_translation(case, rounds)
         rows.append(
             {
                 "case": case.name,
