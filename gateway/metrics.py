@@ -128,6 +128,12 @@ KEY_REJECTIONS = Metric(
     "Requests refused for their gateway key, by reason (missing, unknown, expired, revoked).",
     ("reason",),
 )
+CREDENTIAL_FETCHES = Metric(
+    "keeptrusts_gateway_credential_fetches_total",
+    Kind.COUNTER,
+    "Fetches of the gateway's own cloud credentials, by kind of source and outcome (ok, failed).",
+    ("source", "outcome"),
+)
 OPEN_CONNECTIONS = Metric(
     "keeptrusts_gateway_open_connections",
     Kind.GAUGE,

@@ -8,6 +8,7 @@ every use.
 from __future__ import annotations
 
 import hmac
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn, Protocol, final
@@ -75,10 +76,20 @@ def read_secret(reference: Reference, environment: Mapping[str, str]) -> tuple[S
             return Secret(""), f"{place} cannot be read: {getattr(error, 'strerror', '') or 'not UTF-8'}"
     else:
         return Secret(""), f"the store has no secret `{reference.store}`"
-    value = value.strip()
+    value = _one_line(value.strip())
     if not value:
         return Secret(""), f"{place} is empty"
     if not (value.isascii() and value.isprintable()):
         # It goes into a header field: a line break in it would be a header of somebody else's making.
         return Secret(""), f"{place} holds more than one line of plain ASCII"
     return Secret(value), ""
+
+
+def _one_line(value: str) -> str:
+    """A JSON object, such as a service account's file, on one line of ASCII; anything else as it is."""
+    if not value.startswith("{"):
+        return value
+    try:
+        return json.dumps(json.loads(value), separators=(",", ":"))
+    except (ValueError, RecursionError):
+        return value

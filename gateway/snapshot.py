@@ -24,9 +24,12 @@ from gateway.moderation import Moderator, moderator_of
 from gateway.routes import Breaker, Lane, Route, Target
 from gateway.secrets import Secret, read_secret
 from gateway.types import Destination, FailMode, GatewayKey, Operation, Origin
+from gateway.upstream.credentials.choose import Chosen, choose
+from gateway.upstream.credentials.source import CredentialError
 from policy.compile import compile_chain
 from translators.plan import bind
-from translators.providers import Layout, Provider, Upstream, row_of, upstream_of
+from translators.providers import CREDENTIAL_FIELDS, Layout, Provider, Upstream, Where, row_of, upstream_of
+from translators.sigv4 import SIGNED_FIELDS
 
 if TYPE_CHECKING:
     from policy.base import Pipeline
@@ -172,8 +175,8 @@ class Compiler:
         return Configuration(configuration.pack.name, loaded.version, routes, targets, pipeline, moderator)
 
     def _target(self, target: schema.Target, fallback: schema.Fallback, gateway: schema.Gateway) -> Target:
-        provider = row_of(target.provider, target.api)
         upstream_model = target.upstream_model or target.model
+        provider = row_of(target.provider, target.api, upstream_model)
         upstream = upstream_of(
             provider,
             base_url=target.base_url,
@@ -181,10 +184,9 @@ class Compiler:
             azure_api_version=target.azure_api_version,
             model=upstream_model,
             extra_headers=target.headers,
+            where=Where(target.aws_region, target.vertex_project, target.vertex_location),
         )
-        secret, fault = Secret(""), ""
-        if target.secret_key_ref is not None:
-            secret, fault = read_secret(target.secret_key_ref, self._environment)
+        chosen, fault = self._credential(target, upstream)
         pool = gateway.connection_pool.settings()
         if target.max_concurrency is not None:
             # HTTP/1.1 carries one request per connection, so the bound on one is the bound on the other.
@@ -201,14 +203,31 @@ class Compiler:
                 target.timeouts.over(gateway.timeouts.settings()),
                 target.ca_file,
             ),
-            lanes=_lanes(provider, upstream, secret),
+            lanes=_lanes(provider, upstream, chosen),
             breaker=Breaker(fallback.circuit_breaker),
             weight=target.weight,
-            own_fields=frozenset(name for name, _ in upstream.headers),
+            own_fields=frozenset(name for name, _ in upstream.headers)
+            | (SIGNED_FIELDS if chosen.signs else frozenset()),
             fault=fault or None,
+            grant=chosen.grant,
         )
         self._give_metrics(compiled)
         return compiled
+
+    def _credential(self, target: schema.Target, upstream: Upstream) -> tuple[Chosen, str]:
+        """What a target's requests are authenticated with, and why there is nothing, or an empty string."""
+        secret = Secret("")
+        if target.secret_key_ref is not None:
+            secret, fault = read_secret(target.secret_key_ref, self._environment)
+            if fault:
+                return Chosen(plain=secret), fault
+        if any(name in CREDENTIAL_FIELDS for name, _ in upstream.headers):
+            return Chosen(plain=secret), ""  # the operator has one of their own in `headers`
+        host = _host(upstream.origin).decode()
+        try:
+            return choose(target, secret, self._environment, upstream.origin, host), ""
+        except CredentialError as error:
+            return Chosen(plain=Secret("")), str(error)
 
     def _give_metrics(self, target: Target) -> None:
         labels = {"provider": target.provider, "model": target.model}
@@ -220,9 +239,13 @@ class Compiler:
         target.retries = self._metrics.counter(metrics.UPSTREAM_RETRIES, target=target.id)
 
 
-def _lanes(provider: Provider, upstream: Upstream, secret: Secret) -> dict[Operation, Lane]:
+def _lanes(provider: Provider, upstream: Upstream, chosen: Chosen) -> dict[Operation, Lane]:
     own = {name for name, _ in upstream.headers}
-    credential = header_lines(field for field in upstream.auth_headers(secret.reveal()) if field[0] not in own)
+    credential = b""
+    if chosen.plain is not None:
+        credential = header_lines(
+            field for field in upstream.auth_headers(chosen.plain.reveal()) if field[0] not in own
+        )
     fields = header_lines(((b"host", _host(upstream.origin)), (b"accept-encoding", b"identity"), *upstream.headers))
     lanes = {}
     for operation in Operation:
@@ -237,6 +260,8 @@ def _lanes(provider: Provider, upstream: Upstream, secret: Secret) -> dict[Opera
             fields=fields,
             credential=credential,
             query=_query_for(upstream) if translation.identity else _no_query,
+            sign=chosen.sign,
+            lasting=chosen.sign is None and chosen.grant is None,
         )
     return lanes
 
@@ -247,7 +272,7 @@ def _query_for(upstream: Upstream) -> Callable[[bytes], bytes]:
     An Azure SDK always names an API version. It means nothing to a provider that is not Azure, and a target that has
     its own says so in its path.
     """
-    if upstream.azure_api_version is not None:
+    if upstream.azure_api_version is not None or not upstream.provider.takes_query:
         return _no_query
     return bytes if upstream.provider.layout is Layout.AZURE else _without_api_version
 

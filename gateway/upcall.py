@@ -39,8 +39,9 @@ class Upcall:
         then: Then,
         failed: Failed,
     ) -> None:
-        """`head` is the request line and all fields but `content-length`, each with its line end."""
-        self._head = b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
+        """`head` is the request line and all fields but `content-length`, each with its line end. A GET has no body."""
+        length = b"" if head.startswith(b"GET ") else b"content-length: %d\r\n" % len(body)
+        self._head = b"%b%b\r\n" % (head, length)
         self._body = body
         self._then = then
         self._failed = failed

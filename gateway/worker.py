@@ -28,7 +28,7 @@ from gateway import metrics
 from gateway.application import GatewayApplication
 from gateway.audit.writer import AuditLog
 from gateway.config.load import load_text
-from gateway.config.schema import Configuration
+from gateway.config.schema import AuthMode, Configuration
 from gateway.downstream.head import HeadLimits
 from gateway.downstream.http import DownstreamLimits, Server
 from gateway.errors import Draining, InvalidAPIKey
@@ -43,6 +43,8 @@ from gateway.run_file import RunFile, WorkerOptions, read_run_file
 from gateway.services import Services
 from gateway.snapshot import Compiler, Snapshot
 from gateway.types import Destination, Origin, Timeouts
+from gateway.upstream.credentials.keeper import Keepers
+from gateway.upstream.credentials.source import Machine
 from gateway.upstream.egress import Egress
 from gateway.upstream.pool import Pools
 from gateway.vitals import Vitals
@@ -52,6 +54,8 @@ SWEEP_SECONDS: Final = 0.1
 BACKLOG: Final = 4096
 KEYS_WAIT_SECONDS: Final = 3.0
 """How long a worker waits for its first keys before it listens without: then it only says that it is not ready."""
+CREDENTIALS_WAIT_SECONDS: Final = 3.0
+"""How long a worker waits for its first cloud credentials; then it serves, and what lacks one is unavailable."""
 LOOK_SECONDS: Final = 0.02
 FLUSH_SECONDS: Final = 1.0
 """How long, at the very end, clients have to take the last bytes that were written to them."""
@@ -95,6 +99,7 @@ class Worker:
         self._current = self._reloader.begin()
         self._wire(self._current)
         await self._wait_for_keys()
+        await self._keepers.first(CREDENTIALS_WAIT_SECONDS)
         await self._listen()
         gc.collect()
         gc.freeze()
@@ -115,6 +120,7 @@ class Worker:
         options, snapshot, gateway = self._options, compiled.snapshot, compiled.settings.gateway
         loop = self._loop
         self._pools = Pools(loop, clock=loop.time, egress=Egress.from_environment(os.environ))
+        self._keepers = Keepers(Machine(loop, self._pools, time.time), self._metrics)
         self._audit = AuditLog(
             Path(options.audit_folder),
             self._run_folder,
@@ -149,9 +155,15 @@ class Worker:
         self._vitals = Vitals(
             self._metrics, self._downstream, self._pools, self._audit, loop.time, unseen=(self._control,)
         )
+        self._watch_credentials(compiled)
         self._announce(compiled)
         self._next_sweep = loop.time()
         self._sweep()
+
+    def _watch_credentials(self, compiled: Compiled) -> None:
+        """Fetch what the targets need, before a request does. With `passthrough` clients bring their own."""
+        passes = compiled.run_file.auth is AuthMode.PASSTHROUGH
+        self._keepers.watch([] if passes else compiled.snapshot.targets)
 
     def _announce(self, compiled: Compiled) -> None:
         """Say what is in force, and keep connections for it."""
@@ -246,6 +258,7 @@ class Worker:
         compiled = self._current
         if compiled.snapshot is previous.snapshot:
             return
+        self._watch_credentials(compiled)
         self.services.snapshot = compiled.snapshot
         self._application.mode = compiled.run_file.auth
         self._downstream.limits = _limits(compiled.settings)
@@ -281,6 +294,7 @@ class Worker:
         for exchange in list(self.services.active):
             exchange.end_early(Draining("The gateway is shutting down; try again."))
         await self._until(lambda: not self._downstream.unfinished, FLUSH_SECONDS)
+        await self._keepers.close()
         self._pools.close()
         for connection in list(self._downstream.connections):
             connection.close()

@@ -40,6 +40,7 @@ from translators import (
     responses_requests_in,
     responses_requests_out,
     token_counts,
+    vertex_claude,
 )
 from translators.bridge import Bridge, Inbound, Outbound
 from translators.dialect import Translation
@@ -48,6 +49,7 @@ from translators.identity import Format, Identity
 from translators.openai_media import FormIdentity
 from translators.providers import Provider
 from translators.token_counts import CountBridge, Counter, counters
+from translators.vertex_claude import RawPredict
 
 SPOKEN: Final[Mapping[Operation, str]] = {
     Operation.CHAT: "openai_chat",
@@ -107,13 +109,14 @@ INBOUND: Final[Mapping[str, Inbound]] = {
 }
 """Dialects in which a client may speak to a provider that chats in another."""
 
+_ANTHROPIC: Final = Outbound(
+    anthropic_requests_out.encode,
+    anthropic_answers_in.decode,
+    anthropic_answers_in.Reader,
+    anthropic_requests_out.NAMES,
+)
 OUTBOUND: Final[Mapping[str, Outbound]] = {
-    "anthropic_messages": Outbound(
-        anthropic_requests_out.encode,
-        anthropic_answers_in.decode,
-        anthropic_answers_in.Reader,
-        anthropic_requests_out.NAMES,
-    ),
+    "anthropic_messages": _ANTHROPIC,
     "bedrock_converse": Outbound(
         bedrock_requests_out.encode,
         bedrock_answers_in.decode,
@@ -143,6 +146,7 @@ OUTBOUND: Final[Mapping[str, Outbound]] = {
         responses_answers_in.Reader,
         responses_requests_out.NAMES,
     ),
+    "vertex_messages": vertex_claude.outbound(_ANTHROPIC),
 }
 """Chat dialects in which a provider may be spoken to by a client of another."""
 
@@ -150,7 +154,12 @@ OUTBOUND: Final[Mapping[str, Outbound]] = {
 COUNTERS: Final[Mapping[str, Counter]] = counters(OUTBOUND)
 """Counters of tokens other than Anthropic's."""
 
-EMBEDDERS: Final[Mapping[str, Embedder]] = {"cohere_embed": embedders.COHERE, "gemini_embed": embedders.GEMINI}
+EMBEDDERS: Final[Mapping[str, Embedder]] = {
+    "bedrock_embed": embedders.BEDROCK,
+    "cohere_embed": embedders.COHERE,
+    "gemini_embed": embedders.GEMINI,
+    "vertex_embed": embedders.VERTEX,
+}
 """Formats of embeddings other than OpenAI's."""
 
 
@@ -167,6 +176,8 @@ def bind(operation: Operation, provider: Provider, *, now: Callable[[], float] =
         if endpoint.dialect == spoken:
             kind = FormIdentity if spoken == "openai_forms" else Identity
             return kind(FORMATS[spoken], provider.name, provider.refuses)
+        if operation is Operation.MESSAGES and endpoint.dialect == "vertex_messages":
+            return RawPredict(FORMATS[spoken], provider.name)
         if spoken in INBOUND and endpoint.dialect in OUTBOUND:
             return Bridge(INBOUND[spoken], OUTBOUND[endpoint.dialect], provider, now)
         if operation is Operation.COUNT_TOKENS:

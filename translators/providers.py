@@ -4,15 +4,16 @@ A provider that speaks a known dialect is one row of `PROVIDERS`, nothing else. 
 with what the operator wrote for a target and gives an `Upstream`, which knows every path and every header field that
 a request to that target needs, and no more: credentials are handed in when a request is sent.
 
-A provider whose requests must be signed one by one (AWS SigV4), or whose token must be fetched and refreshed, gets an
-`Auth` of its own; whoever sends asks `Upstream.auth` which it is. Every row below takes a static secret.
+Every row takes a static secret. The clouds (bedrock, vertex, azure-openai) know other ways too: keys that sign each
+request, tokens that are fetched and renewed. Which it is for a target is decided outside, since it depends on the
+machine (`gateway.upstream.credentials`).
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -56,6 +57,17 @@ class Layout(enum.StrEnum):
     """Deployments of an Azure OpenAI resource, or its `/openai/v1` surface."""
 
 
+class Where(msgspec.Struct, frozen=True):
+    """Where in a cloud a target is, as far as its settings say so."""
+
+    region: str | None = None
+    project: str | None = None
+    location: str | None = None
+
+
+NOWHERE: Final = Where()
+
+
 class Provider(msgspec.Struct, frozen=True):
     """One row. `base_url` None: the target must give one. `headers` go with every request."""
 
@@ -72,6 +84,12 @@ class Provider(msgspec.Struct, frozen=True):
     """Fields beyond OpenAI's that the provider's chat takes (`top_k`, `reasoning_content` in messages)."""
     local: bool = False
     """Answered by the gateway itself (`translators.mock`), without any connection."""
+    place: Callable[[Where], tuple[str, str] | None] | None = None
+    """For clouds: origin and path of the base URL in a place; None where the target does not say enough."""
+    wants: str = ""
+    """The setting that `place` needs."""
+    takes_query: bool = True
+    """A client of the provider's own format may have a query string passed on (`?beta=true`)."""
 
     def with_chat_by(self, operation: Operation) -> Provider:
         """The row for a model that speaks only one of the provider's kinds of chat.
@@ -120,6 +138,7 @@ _MESSAGES: Final = {
 _BEDROCK: Final = {
     Operation.CHAT: Endpoint("bedrock_converse", "/model/{model}/converse", "/model/{model}/converse-stream"),
     Operation.COUNT_TOKENS: Endpoint("bedrock_count", "/model/{model}/count-tokens"),
+    Operation.EMBEDDINGS: Endpoint("bedrock_embed", "/model/{model}/invoke"),
 }
 _COHERE: Final = {
     Operation.CHAT: Endpoint("cohere_chat", "/chat"),
@@ -134,6 +153,37 @@ _GEMINI: Final = {
 }
 _OLLAMA: Final = {Operation.CHAT: Endpoint("ollama_chat", "/api/chat")}
 _LIMIT: Final = "max_completion_tokens"
+
+
+def _bedrock_place(where: Where) -> tuple[str, str] | None:
+    """https://docs.aws.amazon.com/general/latest/gr/bedrock.html"""
+    if where.region is None:
+        return None
+    return f"https://bedrock-runtime.{where.region}.amazonaws.com{'.cn' if where.region.startswith('cn-') else ''}", ""
+
+
+def _vertex_place(publisher: str) -> Callable[[Where], tuple[str, str] | None]:
+    """https://docs.cloud.google.com/vertex-ai/generative-ai/docs/learn/locations"""
+
+    def place(where: Where) -> tuple[str, str] | None:
+        if where.project is None:
+            return None
+        location = where.location or "global"
+        host = {
+            "global": "aiplatform.googleapis.com",
+            "us": "aiplatform.us.rep.googleapis.com",
+            "eu": "aiplatform.eu.rep.googleapis.com",
+        }.get(location, f"{location}-aiplatform.googleapis.com")
+        return f"https://{host}", f"/v1/projects/{where.project}/locations/{location}/publishers/{publisher}"
+
+    return place
+
+
+_VERTEX: Final = {
+    Operation.CHAT: _GEMINI[Operation.CHAT],
+    Operation.COUNT_TOKENS: Endpoint("vertex_count", "/models/{model}:countTokens"),
+    Operation.EMBEDDINGS: Endpoint("vertex_embed", "/models/{model}:predict"),
+}
 
 # Base URLs and operations as each provider's own documentation gives them.
 _ROWS: Final = (
@@ -153,9 +203,8 @@ _ROWS: Final = (
         auth=Auth.X_API_KEY,
         headers=((b"anthropic-version", b"2023-06-01"),),
     ),
-    # With a Bedrock API key: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html. The base URL is the
-    # region's, https://bedrock-runtime.<region>.amazonaws.com.
-    Provider("bedrock", _BEDROCK, layout=Layout.PLAIN),
+    # A static secret is a Bedrock API key: https://docs.aws.amazon.com/bedrock/latest/userguide/api-keys.html.
+    Provider("bedrock", _BEDROCK, layout=Layout.PLAIN, place=_bedrock_place, wants="aws_region"),
     Provider("cerebras", {**_CHAT, **_COMPLETIONS}, "https://api.cerebras.ai/v1"),
     # https://api.cloudflare.com/client/v4/accounts/<account>/ai/v1
     Provider("cloudflare", {**_CHAT, **_EMBEDDINGS}),
@@ -200,16 +249,14 @@ _ROWS: Final = (
     ),
     Provider("perplexity", _CHAT, "https://api.perplexity.ai", layout=Layout.PLAIN),
     Provider("together", {**_USUAL, **_IMAGES, **_AUDIO}, "https://api.together.xyz/v1", takes=frozenset({"top_k"})),
-    # With an API key; for a project of your own, .../v1/projects/<project>/locations/<location>/publishers/google.
+    # Without a project it is express mode, which takes an API key.
     Provider(
         "vertex",
-        {
-            Operation.CHAT: _GEMINI[Operation.CHAT],
-            Operation.COUNT_TOKENS: Endpoint("vertex_count", "/models/{model}:countTokens"),
-        },
+        _VERTEX,
         "https://aiplatform.googleapis.com/v1/publishers/google",
         auth=Auth.X_GOOG_API_KEY,
         layout=Layout.PLAIN,
+        place=_vertex_place("google"),
     ),
     Provider(
         "vllm",
@@ -222,13 +269,31 @@ _ROWS: Final = (
 
 PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({row.name: row for row in _ROWS})
 
+# https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai
+VERTEX_CLAUDE: Final = Provider(
+    "vertex",
+    {
+        Operation.MESSAGES: Endpoint(
+            "vertex_messages", "/models/{model}:rawPredict", "/models/{model}:streamRawPredict"
+        ),
+        Operation.COUNT_TOKENS: Endpoint("anthropic_count", "/models/count-tokens:rawPredict"),
+    },
+    auth=Auth.X_GOOG_API_KEY,
+    layout=Layout.PLAIN,
+    place=_vertex_place("anthropic"),
+    wants="vertex_project",
+    takes_query=False,
+)
+"""Claude on Vertex AI has another publisher and another format than Gemini."""
 
-def row_of(name: str, api: str | None = None) -> Provider:
+
+def row_of(name: str, api: str | None = None, model: str = "") -> Provider:
     """A provider's row, for a target whose model speaks only the chat `api` (an `Operation`), or any that the row has.
 
-    Raises ValueError, in words for the operator, where the provider does not have that kind.
+    `model` is what the provider is asked for; Vertex AI has two formats. Raises ValueError, in words for the operator,
+    where the provider does not have that kind.
     """
-    row = PROVIDERS[name]
+    row = VERTEX_CLAUDE if name == "vertex" and model.startswith("claude") else PROVIDERS[name]
     return row if api is None else row.with_chat_by(Operation(api))
 
 
@@ -293,6 +358,9 @@ class Upstream(msgspec.Struct, frozen=True):
         return ((self.auth.value.encode(), value), *self.headers)
 
 
+CREDENTIAL_FIELDS: Final = frozenset((b"authorization", b"api-key", b"x-api-key", b"x-goog-api-key"))
+"""Header fields that carry a credential; an operator may set one in a target's `headers`."""
+
 _AZURE_WITHOUT_DEPLOYMENT: Final = frozenset({Operation.RESPONSES})
 
 
@@ -304,13 +372,12 @@ def upstream_of(
     azure_api_version: str | None = None,
     model: str = "",
     extra_headers: Mapping[str, str] | None = None,
+    where: Where = NOWHERE,
 ) -> Upstream:
     """Join a row with a target's own settings. Raises ValueError, in words for the operator."""
     if provider.local:
         return Upstream(provider, Origin(f"{provider.name}.invalid", 443), "/v1", model)
-    url = base_url or provider.base_url
-    if not url:
-        raise ValueError(f"provider {provider.name} needs a base_url")
+    url = _url(provider, base_url, where)
     origin, path = _parse(url)
     if provider.layout is Layout.AZURE:
         path = _azure_base(path)
@@ -320,6 +387,22 @@ def upstream_of(
         path += "/v1"
     headers = _headers(provider.headers, extra_headers or {})
     return Upstream(provider, origin, path, model, headers, azure_deployment, azure_api_version)
+
+
+def _url(provider: Provider, base_url: str | None, where: Where) -> str:
+    """The base URL of a target. One that has no path of its own is another way to a cloud's place (a private
+    endpoint)."""
+    place = None if provider.place is None else provider.place(where)
+    if place is not None:
+        origin, path = place
+        own = (base_url or "").rstrip("/")
+        return f"{own or origin}{path}" if own.count("/") <= 2 else own
+    url = base_url or provider.base_url
+    if not url:
+        raise ValueError(
+            f"provider {provider.name} needs {f'{provider.wants} or ' if provider.wants else ''}a base_url"
+        )
+    return url
 
 
 _VERSION: Final = re.compile(r"/v\d+(?:alpha|beta)?\d*(?:/|$)")

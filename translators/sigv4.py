@@ -42,7 +42,18 @@ class AwsCredentials(msgspec.Struct, frozen=True):
 class Signer:
     """Signs requests to one host. A signature of 1 KB costs 12 µs; of a large body, hashing it costs 0.8 µs per KB."""
 
-    __slots__ = ("_credentials", "_date", "_host", "_key", "_paths", "_scope", "_second", "_service", "_stamp", "region")
+    __slots__ = (
+        "_credentials",
+        "_date",
+        "_host",
+        "_key",
+        "_paths",
+        "_scope",
+        "_second",
+        "_service",
+        "_stamp",
+        "region",
+    )
 
     def __init__(self, credentials: AwsCredentials, *, region: str, service: str, host: str) -> None:
         """`host` is the value of the request's Host field, with its port where that is not the usual one."""

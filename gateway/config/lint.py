@@ -26,9 +26,6 @@ NOT_IN_FORCE: Final[Mapping[str, str]] = {
     "gateway.tls": "clients connect in clear text",
     "gateway.trusted_proxies": "no `x-forwarded-for` is believed",
     "gateway.websocket": "an upgrade is answered 404",
-    "providers.targets[].aws_region": "no provider uses it",
-    "providers.targets[].vertex_location": "no provider uses it",
-    "providers.targets[].vertex_project": "no provider uses it",
     "providers.targets[].secret_key_ref.store": "the target stays unavailable",
 }
 """Settings that are accepted and that this version does not act on, each with what holds instead."""

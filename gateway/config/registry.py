@@ -37,16 +37,18 @@ def installed() -> Registry:
     """What this installation offers."""
     # Imported when asked for: commands that read no configuration do without dialects and scanners.
     from policy.compile import KINDS as POLICIES
-    from translators.providers import PROVIDERS, row_of, upstream_of
+    from translators.providers import PROVIDERS, Where, row_of, upstream_of
 
     def check_target(target: Target) -> object:
+        model = target.upstream_model or target.model
         return upstream_of(
-            row_of(target.provider, target.api),
+            row_of(target.provider, target.api, model),
             base_url=target.base_url,
             azure_deployment=target.azure_deployment,
             azure_api_version=target.azure_api_version,
-            model=target.upstream_model or target.model,
+            model=model,
             extra_headers=target.headers,
+            where=Where(target.aws_region, target.vertex_project, target.vertex_location),
         )
 
     return Registry(POLICIES, tuple(PROVIDERS), check_target)

@@ -45,6 +45,11 @@ Address = Annotated[
         extra_json_schema={"format": "host-port", "examples": ["127.0.0.1:41002", "[::1]:41002"]},
     ),
 ]
+# These become part of a host name or a path.
+Region = Annotated[
+    str, Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=63, extra_json_schema={"examples": ["eu-central-1"]})
+]
+Place = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:_-]*$", max_length=128)]
 # `writeOnly`, here and below: a secret may stand there by mistake, so no message repeats the value.
 BaseURL = Annotated[
     str,
@@ -311,9 +316,34 @@ class Target(Section, frozen=True):
         Name | None,
         Meta(description="Azure OpenAI: value of `api-version`. Not set: the newest that is not a preview."),
     ] = None
-    aws_region: Annotated[Name | None, Meta(description="Amazon Bedrock: region.")] = None
-    vertex_project: Annotated[Name | None, Meta(description="Google Vertex AI: project.")] = None
-    vertex_location: Annotated[Name | None, Meta(description="Google Vertex AI: location.")] = None
+    azure_tenant_id: Annotated[
+        Name | None,
+        Meta(
+            description="Azure OpenAI with Microsoft Entra ID: the tenant. With it, `secret_key_ref` leads to the"
+            " application's client secret instead of an API key."
+        ),
+    ] = None
+    azure_client_id: Annotated[
+        Name | None,
+        Meta(
+            description="Azure OpenAI with Microsoft Entra ID: the application, or the managed identity where the"
+            " machine has several."
+        ),
+    ] = None
+    aws_region: Annotated[
+        Region | None, Meta(description="Amazon Bedrock: the region. Not set: the one that `base_url` shows.")
+    ] = None
+    aws_profile: Annotated[
+        Name | None,
+        Meta(description="Amazon Bedrock without `secret_key_ref`: the profile of AWS' shared files to use."),
+    ] = None
+    vertex_project: Annotated[
+        Place | None,
+        Meta(description="Google Vertex AI: the project. Not set: requests go without one (express mode, an API key)."),
+    ] = None
+    vertex_location: Annotated[
+        Region | None, Meta(description="Google Vertex AI: the location of the project's requests. Not set: `global`.")
+    ] = None
 
 
 class Routing(Section, frozen=True):

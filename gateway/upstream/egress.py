@@ -98,13 +98,17 @@ class Egress(msgspec.Struct, frozen=True):
         )
 
     def proxy_for(self, origin: Origin) -> Proxy | None:
-        """The proxy that leads to the origin; None: go there directly. Loopback is never reached through a proxy."""
+        """The proxy that leads to the origin; None: go there directly.
+
+        Loopback is never reached through a proxy, nor is a link-local address: that is where clouds tell a machine its
+        own credentials, and a proxy would ask for those of its own machine.
+        """
         proxy = self.https if origin.tls else self.http
         if proxy is None or origin.unix_path is not None:
             return None
         host = origin.host.lower().rstrip(".")
         address = _address(host)
-        if host == "localhost" or (address is not None and address.is_loopback):
+        if host == "localhost" or (address is not None and (address.is_loopback or address.is_link_local)):
             return None
         if any(exemption.covers(host, address, origin.port) for exemption in self.exemptions):
             return None
