@@ -26,15 +26,15 @@ MAX_PASSAGE_CHARACTERS: Final = 32 * 1024
 FEATURES: Final = ("together", "new", "pairs", "numbers", "names", "passage", "statement")
 
 WEIGHTS: Final[dict[str, float]] = {
-    "together": 1.437,
-    "new": 0.680,
-    "pairs": 1.226,
-    "numbers": -0.612,
-    "names": -0.437,
-    "passage": -0.434,
-    "statement": 0.241,
+    "together": 1.158,
+    "new": 0.954,
+    "pairs": 1.280,
+    "numbers": -0.376,
+    "names": -0.220,
+    "passage": -0.208,
+    "statement": 0.490,
 }
-BIAS: Final = -0.007
+BIAS: Final = -1.830
 """Of a logistic regression on half of the open claims (`tests/policy/report/fit.py`); the other half is held out."""
 
 _STOP_WORDS = (
@@ -48,7 +48,8 @@ _STOP_WORDS = (
     "just only one two s t"
 )
 _STOP = frozenset(_STOP_WORDS.split())
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_WORD = re.compile(r"[^\W_]+")
+_GAPS = {code: "" if chr(code) == "'" else " " for code in range(128) if not chr(code).isalnum()}
 _NUMBER = re.compile(r"\d[\d,.]*\d|\d")
 _SENTENCE_END = re.compile(r"[.!?]\s+|\n+|[。！？]")
 _NAME = re.compile(r"(?<=[a-z,;:(\"'’”] )[A-Z][\w-]+|(?<=[a-z,;] \()[A-Z][\w-]+")
@@ -69,9 +70,12 @@ def read_passage(text: str) -> Passage:
     """Words, word pairs and numbers of some text."""
     text = text[:MAX_PASSAGE_CHARACTERS]
     sentences = [stems(sentence) for sentence in _SENTENCE_END.split(text)]
+    pairs: set[tuple[str, str]] = set()
+    for words in sentences:
+        pairs.update(itertools.pairwise(words))
     return Passage(
-        tuple(frozenset(words) for words in sentences if words),
-        frozenset(pair for words in sentences for pair in itertools.pairwise(words)),
+        tuple([frozenset(words) for words in sentences if words]),
+        frozenset(pairs),
         sum(map(len, sentences)),
         frozenset(numbers(text)),
         text.lower(),
@@ -121,7 +125,13 @@ def features(statement: str, passage: Passage, question: str = "") -> dict[str, 
 
 def stems(text: str) -> list[str]:
     """The words of a text in lower case, without English endings."""
-    return [_stem(word) for word in _WORD.findall(text.lower())]
+    text = text.lower()
+    # On ASCII this takes 15 µs for 1 KB, the expression 60.
+    if text.isascii():
+        words = text.translate(_GAPS).split()
+    else:
+        words = _WORD.findall(text.replace("'", "").replace("’", ""))
+    return [*map(_stem, words)]
 
 
 def numbers(text: str) -> list[str]:

@@ -16,6 +16,9 @@ from tests.policy.report.data import Data, Record
 
 Features = Mapping[str, float]
 
+DOUBT = 0.3
+"""Log odds by which an answer must look more like a refusal than not: to flag a good answer is the worse mistake."""
+
 _MARK = re.compile(r"\[\d+\]")
 
 
@@ -74,7 +77,8 @@ def main() -> None:
     seen = [record for record in refusals(data) if not record.unseen]
     rows = [refusal.features(record.text) for record in seen]
     names = tuple(refusal.WEIGHTS)
-    _print("refusal.WEIGHTS", names, fit(rows, [record.label for record in seen], names, 10.0))
+    *weights, bias = fit(rows, [record.label for record in seen], names, 10.0)
+    _print("refusal.WEIGHTS", names, [*weights, bias - DOUBT])
 
 
 if __name__ == "__main__":
