@@ -18,7 +18,7 @@ from gateway.types import Phase, Subject
 from policy.base import Match, Policy, Problem, Redaction, Ruling, View
 from policy.names import NamePattern, matches_any
 from policy.outcome import Message, Mode, Roles, Streaming, listed, outcome, places
-from policy.pii_rules import AFTER, BEFORE, DEFAULT, ENTITIES, Candidate, Entity
+from policy.pii_rules import AFTER, BEFORE, DEFAULT, ENTITIES, SPLIT, Candidate, Entity
 from policy.text import encode
 
 EntityName = Literal[
@@ -116,8 +116,10 @@ class PiiDetector(Policy[PiiDetectorSettings]):
     def __init__(self, settings: PiiDetectorSettings) -> None:
         super().__init__(settings)
         self.phases = settings.phase
-        self._names = tuple(dict.fromkeys(settings.entities))
-        self._entities = tuple(ENTITIES[name] for name in self._names)
+        chosen = dict.fromkeys(settings.entities)
+        rules = [(name, table[name]) for table in (ENTITIES, SPLIT) for name in chosen if name in table]
+        self._names = tuple(name for name, _ in rules)
+        self._entities = tuple(entity for _, entity in rules)
         self._roles = frozenset(settings.roles)
         self.patterns = tuple(entity.pattern for entity in self._entities)
 

@@ -20,6 +20,7 @@ from stdnum.fr import nir
 from stdnum.it import codicefiscale
 
 from policy.base import Pattern
+from policy.splits import GAP, joined
 
 
 class Candidate(NamedTuple):
@@ -112,6 +113,16 @@ def _card(candidate: Candidate) -> Finding | None:
                 if named or length > 12:  # Maestro's shortest numbers could be anything
                     return Finding(0.95 if named or length in (15, 16) else 0.7, start, end)
     return None
+
+
+def _split_card(candidate: Candidate) -> Finding | None:
+    """The same with one thing within the number that no card has: only 16 digits, or where a word says card."""
+    digits, ends = joined(candidate.value)
+    plain = _digits(digits)
+    if len(digits) == len(candidate.value) or len(plain) not in (15, 16) or not _is_card(plain):
+        return None
+    named = _CARD_WORDS.search(candidate.before) is not None
+    return Finding(0.9 if named else 0.6, 0, ends[-1]) if named or len(plain) == 16 else None
 
 
 def _stands_alone(value: bytes, start: int, end: int) -> bool:
@@ -398,6 +409,22 @@ ENTITIES: Final[Mapping[str, Entity]] = {
     ),
 }
 """Every entity that the settings may name."""
+
+_DIGIT: Final = r"(?:\d|%3\d|\\u003\d)"
+_SPLIT_DIGITS: Final = rf"{_DIGIT}(?:(?:[ -]|%20|%2[Dd])?{_DIGIT}){{0,17}}"
+
+SPLIT: Final[Mapping[str, Entity]] = {
+    "credit-card": Entity(
+        "CARD",
+        Pattern(
+            rf"\d(?:{GAP})\d|\d(?:%3\d|\\u003\d|%20\d)|(?:%3\d){{4}}|(?:\\u003\d){{4}}",
+            placed=rf"{_LEFT}({_SPLIT_DIGITS}(?:(?:{GAP}){_SPLIT_DIGITS}){{0,2}})(?:$|[^0-9A-Za-z_%\\-])",
+        ),
+        _split_card,
+        4,
+    ),
+}
+"""How some of them are found too when something was put into them."""
 
 DEFAULT: Final = ("email", "phone", "credit-card", "us-ssn", "iban", "ip-address", "ipv6-address")
 """What is looked for where the settings name nothing."""

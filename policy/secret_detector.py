@@ -6,6 +6,7 @@ its place and by what it looks like. What it says of a finding is the name of th
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Final, Literal, NamedTuple
@@ -21,8 +22,10 @@ from policy.outcome import Message, Mode, Roles, Streaming, listed, outcome, pla
 from policy.scan import refusal
 from policy.secret_rules import (
     CONTEXTS,
+    SPLIT,
     STOP_WORDS,
     TOKENS,
+    Token,
     entropy,
     is_code,
     is_fingerprint,
@@ -32,6 +35,7 @@ from policy.secret_rules import (
     name_before,
     names_no_secret,
 )
+from policy.splits import joined
 from policy.text import encode
 
 Pack = Literal["tokens", "contexts"]
@@ -96,7 +100,9 @@ class SecretDetector(Policy[SecretDetectorSettings]):
             *(token.pattern for token in self._tokens),
             *(context.pattern for context in self._contexts),
             *(Pattern(pattern.regex) for pattern in settings.patterns),
+            *((SPLIT,) if self._tokens else ()),
         )
+        self._split = len(self.patterns) - 1 if self._tokens else -1
 
     @classmethod
     def check(cls, settings: SecretDetectorSettings) -> list[Problem]:
@@ -138,7 +144,7 @@ class SecretDetector(Policy[SecretDetectorSettings]):
         )
 
     def _reason(self, pattern: int) -> str:
-        if pattern < len(self._tokens):
+        if pattern < len(self._tokens) or pattern == self._split:
             return self.reasons[0]
         return self.reasons[1 if pattern < len(self._tokens) + len(self._contexts) else 2]
 
@@ -149,10 +155,18 @@ class SecretDetector(Policy[SecretDetectorSettings]):
                 part, data = match.part, encode(view.texts[match.part].text)
             if self._roles and view.texts[part].role not in self._roles:
                 continue
-            value = data[match.start : match.end].decode("utf-8", "replace")
-            name = self._name(match.pattern, value, data[max(0, match.start - 64) : match.start])
-            if name and not (self.settings.allow and matches_any(value, self.settings.allow)):
-                yield _Found(match, name, value)
+            one = self._judged(match, data)
+            if one.name and not (self.settings.allow and matches_any(one.value, self.settings.allow)):
+                yield one
+
+    def _judged(self, match: Match, data: bytes) -> _Found:
+        """A candidate with its name and the end that it really has; without a name it is no secret."""
+        if match.pattern == self._split:
+            name, size = split_token(data[match.start : match.end])
+            match = Match(match.part, match.start, match.start + size, match.pattern)
+            return _Found(match, name, data[match.start : match.end].decode("utf-8", "replace"))
+        value = data[match.start : match.end].decode("utf-8", "replace")
+        return _Found(match, self._name(match.pattern, value, data[max(0, match.start - 64) : match.start]), value)
 
     def _repeated(self, view: View, found: Iterable[_Found]) -> Iterator[_Found]:
         """The same values wherever else they stand: who has given a password away once often writes it again."""
@@ -200,6 +214,23 @@ def _without_overlaps(found: Iterable[_Found]) -> list[_Found]:
             spans.append((one.match.start, one.match.end))
             kept.append(one)
     return sorted(kept, key=lambda one: one.match)
+
+
+@functools.cache
+def _formats() -> tuple[tuple[Token, re.Pattern[bytes]], ...]:
+    return tuple((one, re.compile(rf"{one.head}{one.tail}(?![0-9A-Za-z])".encode())) for one in TOKENS)
+
+
+def split_token(value: bytes) -> tuple[str, int]:
+    """The name of the token that a value is when what was put into it is taken out, and where it ends; or "", 0."""
+    whole, ends = joined(value)
+    if len(whole) == len(value):
+        return "", 0
+    for token, format_ in _formats():
+        found = format_.match(whole)
+        if found and is_token(found[0].decode("utf-8", "replace"), token.entropy):
+            return token.name, ends[found.end() - 1]
+    return "", 0
 
 
 def is_token(value: str, least: float) -> bool:

@@ -18,6 +18,7 @@ from collections import Counter
 from typing import Final, NamedTuple
 
 from policy.base import Pattern
+from policy.splits import ENCODED, GAP
 
 
 class Token(NamedTuple):
@@ -243,6 +244,16 @@ TOKENS: Final[tuple[Token, ...]] = (
     _t("jwt", rf"ey[IJ]{_W}{{8}}", rf"{_W}{{8,}}\.{_W}{{10,}}(?:\.{_W}{{10,}})?", 3.0),
 )
 """Formats that betray themselves."""
+
+_BEGINNINGS: Final = (
+    r"gh[opsru]_|github_pat_|glpat-|sk-ant-|sk-proj-|sk-svcacct-|sk-or-v1-|AIza|AKIA|ASIA|xox[bp]-|xapp-|hf_|gsk_|npm_"
+    r"|pypi-AgE|[rs]k_live_|SG\.|do[opr]_v1_|hvs\.|shpat_|eyJhbGciOi|GOCSPX-|dckr_pat_|nvapi-|pplx-|lin_api_|ntn_"
+)
+SPLIT: Final = Pattern(
+    rf"(?:{_BEGINNINGS})[\w.-]*(?:\s|\*|%|\\)",
+    placed=rf"(?:^|[^0-9A-Za-z_-])((?:{_BEGINNINGS})(?:[\w.+/=-]|{GAP}|{ENCODED})+)",
+)
+"""A token of the commonest formats that something was put into behind its beginning."""
 
 
 class Context(NamedTuple):
