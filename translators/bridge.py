@@ -111,7 +111,10 @@ class Bridge:
             body = paths.replace_texts(body, view.texts(), replacements)
         notes = Notes()
         try:
-            request, names = self._outbound.names.shorten(self._inbound.decode(body, notes))
+            decoded = self._inbound.decode(body, notes)
+            if decoded.stream and decoded.settings.get("n", 1) != 1:
+                raise InvalidRequest("A translated stream has one answer; `n` must be 1, or `stream` false.", param="n")
+            request, names = self._outbound.names.shorten(decoded)
             encoded = self._outbound.encode(request, Asked(model, self._provider), notes)
         except ODD as error:
             raise InvalidRequest(f"The request has a field of the wrong type: {error}") from error

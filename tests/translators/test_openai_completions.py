@@ -76,6 +76,12 @@ class TestRequest:
         with pytest.raises(InvalidRequest):
             make({"prompt": "x", "n": 2}, CLAUDE)
 
+    def test_several_answers_in_a_stream(self) -> None:
+        assert sent({"prompt": "x", "n": 2})["n"] == 2
+        with pytest.raises(InvalidRequest) as caught:
+            make({"prompt": "x", "n": 2, "stream": True})
+        assert caught.value.param == "n"
+
     @pytest.mark.parametrize("name", PROVIDERS)
     def test_wherever_there_is_a_chat_there_are_completions(self, name: str) -> None:
         assert bind(Operation.COMPLETIONS, row_of(name))
