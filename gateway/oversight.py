@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,8 @@ from gateway.upcall import Upcall
 
 if TYPE_CHECKING:
     from policy.human_oversight import HumanOversightSettings
+
+log = logging.getLogger(__name__)
 
 PATH: Final = "/internal/escalations"
 """Where the control process takes referrals; not relayed from the public port."""
@@ -117,11 +120,15 @@ class Oversight:
 
         def answered(status: int, body: bytes) -> None:
             try:
-                then(msgspec.json.decode(body, type=Answer) if status == 200 else None)
+                answer = msgspec.json.decode(body, type=Answer) if status == 200 else None
             except msgspec.DecodeError:
-                then(None)
+                answer = None
+            if answer is None:
+                log.warning("an escalated request could not be queued", extra={"status": status})
+            then(answer)
 
         def failed(error: GatewayError) -> None:
+            log.warning("an escalated request could not be queued", extra={"reason": error.code})
             then(None)
 
         head = f"POST {PATH} HTTP/1.1\r\nhost: control\r\ncontent-type: application/json\r\n".encode()

@@ -127,10 +127,7 @@ def stems(text: str) -> list[str]:
     """The words of a text in lower case, without English endings."""
     text = text.lower()
     # On ASCII this takes 15 µs for 1 KB, the expression 60.
-    if text.isascii():
-        words = text.translate(_GAPS).split()
-    else:
-        words = _WORD.findall(text.replace("'", "").replace("’", ""))
+    words = text.translate(_GAPS).split() if text.isascii() else _WORD.findall(re.sub("['’]", "", text))
     return [*map(_stem, words)]
 
 

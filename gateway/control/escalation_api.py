@@ -13,6 +13,7 @@ token: it is answered on the Unix socket only, which nobody else may open, and i
 from __future__ import annotations
 
 import hmac
+import logging
 import os
 import secrets
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from gateway.control.escalations import Escalation, EscalationDecided, Escalatio
 from gateway.control.store.errors import StoreError
 from gateway.errors import GatewayError, InvalidAPIKey, InvalidRequest, NotFound, Overloaded, envelope
 from gateway.oversight import PATH, Referral
+
+log = logging.getLogger(__name__)
 
 TOKEN_FILE: Final = "api-token"  # noqa: S105 (a file's name)
 MAX_LABEL: Final = 200
@@ -73,7 +76,8 @@ class _API:
         try:
             told = msgspec.json.decode(await request.read(), type=Referral)
             answer = await self._opened().refer(told)
-        except (msgspec.DecodeError, StoreError, GatewayError):
+        except (msgspec.DecodeError, StoreError, GatewayError) as error:
+            log.warning("an escalated request could not be queued", extra={"reason": str(error)})
             return web.Response(status=503)
         return _json(msgspec.to_builtins(answer))
 
