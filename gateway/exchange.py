@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import UNSET
 
 from gateway.audit.record import Outcome, completed_record, fill_start, finish_record, start_form, start_record
+from gateway.content_coding import coding_of, decoded
 from gateway.errors import (
     EscalationRequired,
     GatewayError,
@@ -38,7 +39,6 @@ from gateway.errors import (
     OutputBlocked,
     PolicyRefusal,
     Source,
-    UnsupportedEncoding,
     UpstreamInvalid,
     UpstreamStatus,
     UpstreamTimeout,
@@ -100,6 +100,7 @@ class State(enum.Enum):
     """Where an exchange is. `steps` are the states that may follow."""
 
     READING = "reading the request"
+    DECODING = "decompressing the request in a thread"
     SCREENING = "screening in a thread"
     CONNECTING = "waiting for a connection"
     WAITING = "waiting for the provider"
@@ -113,7 +114,8 @@ class State(enum.Enum):
 
 
 STEPS: Final[dict[State, tuple[State, ...]]] = {
-    State.READING: (State.SCREENING, State.CONNECTING, State.ENDED),
+    State.READING: (State.DECODING, State.SCREENING, State.CONNECTING, State.ENDED),
+    State.DECODING: (State.SCREENING, State.CONNECTING, State.ENDED),
     State.SCREENING: (State.CONNECTING, State.ENDED),
     State.CONNECTING: (State.CONNECTING, State.WAITING, State.BACKING_OFF, State.ENDED),
     State.WAITING: (State.RELAYING, State.CONNECTING, State.BACKING_OFF, State.ENDED),
@@ -161,8 +163,8 @@ class Course:
     """
 
     __slots__ = (
-        "binding", "candidates", "destination", "fallback", "first_byte_seconds", "heads", "lane", "model", "screens",
-        "shown", "start", "target", "total_seconds", "upstream_model", "view",
+        "binding", "candidates", "decisions", "destination", "fallback", "first_byte_seconds", "heads", "lane", "model",
+        "screens", "shown", "start", "target", "total_seconds", "upstream_model", "view",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, target: Target, lane: Lane) -> None:
@@ -173,7 +175,9 @@ class Course:
         self.fallback = exchange.fallback
         pipeline = exchange.binding.configuration.pipeline
         self.screens = pipeline.reads_input
-        self.start = start_form(exchange.start_record(())) if pipeline.audits else None
+        # What the input phase says of most texts; other decisions make a record of their own.
+        self.decisions = pipeline.clean
+        self.start = start_form(exchange.start_record(self.decisions)) if pipeline.audits else None
         self.target = target
         self.lane = lane
         self.destination = target.destination
@@ -314,14 +318,36 @@ class Exchange:
             course = self.request.course
             if course is not None and course.binding is self.binding and self._follow(course, body):
                 return
-            self._decode(body)
-            self._admit()
-            if self._screen():
-                self._route()
+            coding = coding_of(self.request.own.get(b"content-encoding"))
+            if coding is not None:
+                self._step(State.DECODING)
+                work = partial(decoded, body, coding, self.binding.configuration.max_body_bytes)
+                self.services.run_in_thread(work, self._decoded)
+                return
+            self._begin(body)
         except GatewayError as error:
             self._fail(error)
         except Exception as error:
             self._fault(error)
+
+    def _decoded(self, body: bytes | BaseException) -> None:
+        """A thread has decompressed the body."""
+        if self.state is not State.DECODING:
+            return
+        try:
+            if isinstance(body, BaseException):
+                raise body
+            self._begin(body)
+        except GatewayError as error:
+            self._fail(error)
+        except Exception as error:
+            self._fault(error)
+
+    def _begin(self, body: bytes) -> None:
+        self._decode(body)
+        self._admit()
+        if self._screen():
+            self._route()
 
     def on_body_failed(self, error: GatewayError) -> None:
         """The rest of the request did not come, or was malformed or too large."""
@@ -353,7 +379,7 @@ class Exchange:
         shown = own_id = self.id.encode()
         if course.shown is not None:
             shown = course.shown
-        if self.input_decisions:
+        if self.input_decisions is not course.decisions:
             self._audit_start()
         elif course.start is not None:
             services.audit(fill_start(course.start, own_id, int(services.wall() * 1_000_000)))
@@ -374,9 +400,6 @@ class Exchange:
         return True
 
     def _decode(self, body: bytes) -> None:
-        encoding = self.request.own.get(b"content-encoding")
-        if encoding is not None and encoding.lower() != b"identity":
-            raise UnsupportedEncoding
         self.body = body
         assert self.endpoint.operation is not None
         if self.endpoint.takes_form:
@@ -418,6 +441,10 @@ class Exchange:
         """Input policies. False: a thread is at work and `_screened` will be called."""
         pipeline = self.binding.configuration.pipeline
         if not pipeline.reads_input:
+            return True
+        body = self.body
+        if body.startswith(b"{") and len(body) <= INLINE_BYTES and (screening := pipeline.glance(body)) is not None:
+            self.input_decisions = screening.decisions
             return True
         self.texts = self.view.texts()
         self.subject = self._describe()
@@ -546,6 +573,7 @@ class Exchange:
         if not self._attempt():
             raise self._unusable()
         lasting = self.lane.lasting and self.translated.local is None and not self.endpoint.takes_form
+        lasting = lasting and b"content-encoding" not in self.request.own
         if len(self.candidates) == 1 and lasting:
             assert self.target is not None
             self.request.course = Course(self, self.target, self.lane)

