@@ -112,3 +112,13 @@ def test_the_end_of_an_answer_is_known(playbook: Playbook) -> None:
     (decision,) = play.finish()["decisions"]
     assert decision["reason"] == "quality-scorer.cut-off"
     assert decision["verdict"] == "allow"
+
+
+def test_a_long_request_is_compared_in_a_thread(playbook: Playbook) -> None:
+    play = playbook(configuration(chain="audit-logger, citation-verifier"))
+    sources = "[1] The bridge was opened in 1932. " + "And so on. " * 2000
+    play.ask({**CHAT, "messages": [{"role": "user", "content": sources}]})
+    play.provider().says(answer("The bridge was opened in 1932 [2]."))
+    assert play.client.body == b""
+    play.work()
+    assert error(play.client.body)["policy"] == "citation-verifier"
