@@ -17,6 +17,9 @@ from policy.base import Policy, Problem, Ruling, View
 from policy.languages import CODES, identify
 from policy.outcome import Action, Message, Mode, Role, listed, outcome, places
 
+MAX_TEXTS = 50
+"""The last texts that are looked at: a conversation of thousands must not hold up others."""
+
 Code = Annotated[str, Meta(pattern="^[a-z]{2}$")]
 
 
@@ -95,7 +98,7 @@ class LanguageValidator(Policy[LanguageValidatorSettings]):
 
     def _judge(self, texts: Sequence[TextPart], parts: Sequence[int], sentence: str) -> Ruling:
         settings = self.settings
-        faults = [(part, *fault) for part in parts if (fault := self._fault(texts[part].text))]
+        faults = [(part, *fault) for part in parts[-MAX_TEXTS:] if (fault := self._fault(texts[part].text))]
         if not faults:
             return Ruling()
         found = listed(language for _, _, language in faults)
