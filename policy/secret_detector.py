@@ -255,7 +255,7 @@ def is_secret(context: str, value: str, before: bytes) -> bool:
     if is_placeholder(value):
         return False
     if context in ("url-password", "bundler", "connection-string"):
-        return len(value) >= 3 and not is_call(value.replace("secret", ""))
+        return len(value) >= 3 and "(" not in value and not value.startswith(_CALLS)
     if context in ("command-line", "sql-password", "connection-string", "authorization", "password"):
         return len(value.strip()) >= 4 and value.lower() not in STOP_WORDS and not is_call(value)
     name = name_before(before)

@@ -137,7 +137,7 @@ TOKENS: Final[tuple[Token, ...]] = (
     _t("jfrog", r"AP[\dABCDEF][A-Za-z0-9]{8}", r"[A-Za-z0-9]{1,60}", 0.0),
     _t("jfrog", r"cmVmdGtu[A-Za-z0-9]{8}", r"[A-Za-z0-9]{40,56}"),
     _t("sonarqube", rf"sq[apu]_{_A}{{8}}", rf"{_A}{{32}}"),
-    _t("sourcegraph", rf"sgp_(?:(?:{_X}{{16}}|local)_)?{_X}{{8}}", rf"{_X}{{32}}", 3.0),
+    _t("sourcegraph", rf"sgp_(?:{_X}{{16}}_)?(?:local_)?{_X}{{8}}", rf"{_X}{{32}}", 3.0),
     _t("postman", rf"PMAK-{_X}{{8}}", rf"{_X}{{16}}-{_X}{{34}}"),
     _t("buildkite", rf"bk(?:ua|at)_{_A}{{8}}", rf"{_A}{{30,50}}"),
     _t("circleci", rf"CCIPAT_{_A}{{8}}", rf"{_A}{{10,20}}_{_H}{{40}}"),

@@ -33,13 +33,13 @@ class _Tally:
 
 
 def measure(data: Data) -> Iterator[Row]:
-    """Goals on all texts, and again on those that the rules were not written on; then by source and by type."""
+    """Goals on all texts, and again on the half that was set aside; then by source and by type."""
     records = data.records("pii")
     if not records:
         return
     yield from _goals("all texts", _judged(records))
     if data.own:
-        yield from _goals("unseen half", _judged(record for record in records if record.unseen))
+        yield from _goals("half set aside", _judged(record for record in records if record.unseen))
     for source in sorted({record.source for record in records}):
         counts = _judged(record for record in records if record.source == source).counts
         yield Row(

@@ -25,14 +25,14 @@ class _Tally:
 
 
 def measure(data: Data) -> Iterator[Row]:
-    """Goals on all texts, and again on those that the rules were not written on; then by source."""
+    """Goals on all texts, and again on the half that was set aside; then by source."""
     records = data.records("secrets")
     if not records:
         return
     chain = pipeline(secret_detector=SecretDetectorSettings())
     yield from _goals("all texts", _judged(chain, records))
     if data.own:
-        yield from _goals("unseen half", _judged(chain, (record for record in records if record.unseen)))
+        yield from _goals("half set aside", _judged(chain, (record for record in records if record.unseen)))
     for source in sorted({record.source for record in records}):
         counts = _judged(chain, (record for record in records if record.source == source)).counts
         yield Row(
