@@ -250,7 +250,7 @@ def _lanes(provider: Provider, upstream: Upstream, chosen: Chosen) -> dict[Opera
     lanes = {}
     for operation in Operation:
         try:
-            translation = bind(operation, provider, now=time.time)
+            translation = bind(operation, provider, now=time.time, api_version=upstream.azure_api_version)
         except InvalidRequest:
             continue
         lanes[operation] = Lane(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import msgspec
+
 from gateway.errors import InvalidRequest
 from gateway.types import Operation
 from translators import (
@@ -31,6 +33,7 @@ from translators import (
     openai_chat,
     openai_completions,
     openai_embeddings,
+    openai_limits,
     openai_media,
     openai_passthrough,
     openai_requests_in,
@@ -46,6 +49,7 @@ from translators.bridge import Bridge, Inbound, Outbound
 from translators.dialect import Translation
 from translators.embeddings_bridge import Embedder, EmbeddingsBridge
 from translators.identity import Format, Identity
+from translators.openai_limits import LimitedIdentity
 from translators.openai_media import FormIdentity
 from translators.providers import Provider
 from translators.token_counts import CountBridge, Counter, counters
@@ -163,17 +167,29 @@ EMBEDDERS: Final[Mapping[str, Embedder]] = {
 """Formats of embeddings other than OpenAI's."""
 
 
-def bind(operation: Operation, provider: Provider, *, now: Callable[[], float] = lambda: 0.0) -> Translation:
+def bind(
+    operation: Operation,
+    provider: Provider,
+    *,
+    now: Callable[[], float] = lambda: 0.0,
+    api_version: str | None = None,
+) -> Translation:
     """The translation between clients of `operation` and `provider`.
 
     `now` gives Unix seconds for `created`, where the provider does not tell: dialects have no clock of their own.
+    `api_version` is Azure's, where the target has one.
 
     Raises InvalidRequest, naming both, when the provider does not offer the operation.
     """
     endpoint = provider.endpoint(operation)
     spoken = SPOKEN.get(operation)
     if endpoint is not None and spoken is not None:
+        newer = openai_limits.knows_newer(api_version)
+        if not newer:
+            provider = msgspec.structs.replace(provider, takes=provider.takes - {openai_limits.NEWER})
         if endpoint.dialect == spoken:
+            if operation is Operation.CHAT and provider.names_limit:
+                return LimitedIdentity(FORMATS[spoken], provider.name, newer=newer)
             kind = FormIdentity if spoken == "openai_forms" else Identity
             return kind(FORMATS[spoken], provider.name, provider.refuses)
         if operation is Operation.MESSAGES and endpoint.dialect == "vertex_messages":

@@ -82,6 +82,8 @@ class Provider(msgspec.Struct, frozen=True):
     `stream_options` among them the provider counts every stream unasked."""
     takes: frozenset[str] = frozenset()
     """Fields beyond OpenAI's that the provider's chat takes (`top_k`, `reasoning_content` in messages)."""
+    names_limit: bool = False
+    """The name of the bound on an answer depends on the model (`translators.openai_limits`)."""
     local: bool = False
     """Answered by the gateway itself (`translators.mock`), without any connection."""
     place: Callable[[Where], tuple[str, str] | None] | None = None
@@ -187,13 +189,20 @@ _VERTEX: Final = {
 
 # Base URLs and operations as each provider's own documentation gives them.
 _ROWS: Final = (
-    Provider("openai", {**_OPENAI, **_INPUT_TOKENS}, "https://api.openai.com/v1", takes=frozenset({_LIMIT})),
+    Provider(
+        "openai",
+        {**_OPENAI, **_INPUT_TOKENS},
+        "https://api.openai.com/v1",
+        takes=frozenset({_LIMIT}),
+        names_limit=True,
+    ),
     Provider(
         "azure-openai",
         {**_USUAL, **_RESPONSES, **_IMAGES, **_EDITS, **_AUDIO},
         auth=Auth.API_KEY,
         layout=Layout.AZURE,
         takes=frozenset({_LIMIT}),
+        names_limit=True,
     ),
     Provider("openai-compatible", _OPENAI),
     Provider(
