@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import UNSET
 
 from gateway.audit.record import Outcome, completed_record, fill_start, finish_record, start_form, start_record
-from gateway.content_coding import coding_of, decoded
+from gateway.content_coding import decoded, unfolding
 from gateway.errors import (
     EscalationRequired,
     GatewayError,
@@ -320,10 +320,10 @@ class Exchange:
             course = self.request.course
             if course is not None and course.binding is self.binding and self._follow(course, body):
                 return
-            coding = coding_of(self.request.own.get(b"content-encoding"))
-            if coding is not None:
+            unfold = unfolding(self.request.own.get(b"content-encoding"))
+            if unfold is not None:
                 self._step(State.DECODING)
-                work = partial(decoded, body, coding, self.binding.configuration.max_body_bytes)
+                work = partial(decoded, body, unfold, self.binding.configuration.max_body_bytes)
                 self.services.run_in_thread(work, self._decoded)
                 return
             self._begin(body)

@@ -41,7 +41,7 @@ MOCK_ORIGIN: Final = Origin("mock", 0, tls=False)
 class Configuration:
     """One configuration, compiled."""
 
-    __slots__ = ("audits_everything", "id", "models", "moderator", "pipeline", "routes", "targets", "version")
+    __slots__ = ("audits_everything", "id", "max_body_bytes", "models", "moderator", "pipeline", "routes", "targets", "version")
 
     def __init__(
         self,
@@ -51,6 +51,8 @@ class Configuration:
         targets: Sequence[Target],
         pipeline: Pipeline,
         moderator: Moderator | None = None,
+        *,
+        max_body_bytes: int = schema.Gateway().max_body_bytes,
     ) -> None:
         self.id = id
         self.version = version
@@ -58,6 +60,7 @@ class Configuration:
         self.targets = tuple(targets)
         self.pipeline = pipeline
         self.moderator = moderator
+        self.max_body_bytes = max_body_bytes
         self.audits_everything = pipeline.audit is not None and pipeline.audit.log_all_access
         self.models = tuple(dict.fromkeys(target.model for target in targets))
 
@@ -172,7 +175,15 @@ class Compiler:
         targets = [self._target(target, providers.fallback, gateway) for target in providers.targets]
         routes = _routes(targets, providers)
         moderator = moderator_of(pipeline.moderation, configuration.pack.name, self._environment)
-        return Configuration(configuration.pack.name, loaded.version, routes, targets, pipeline, moderator)
+        return Configuration(
+            configuration.pack.name,
+            loaded.version,
+            routes,
+            targets,
+            pipeline,
+            moderator,
+            max_body_bytes=gateway.max_body_bytes,
+        )
 
     def _target(self, target: schema.Target, fallback: schema.Fallback, gateway: schema.Gateway) -> Target:
         upstream_model = target.upstream_model or target.model
