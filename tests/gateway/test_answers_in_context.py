@@ -122,3 +122,49 @@ def test_a_long_request_is_compared_in_a_thread(playbook: Playbook) -> None:
     assert play.client.body == b""
     play.work()
     assert error(play.client.body)["policy"] == "citation-verifier"
+
+
+REWRITES = "\n  response-rewriter: {rules: [{name: a, term: acme cloud, replacement: another}]}"
+
+
+def contents(body: bytes) -> str:
+    events = [frame.removeprefix(b"data: ") for frame in body.split(b"\n\n") if frame.startswith(b"data: {")]
+    return "".join(orjson.loads(event)["choices"][0]["delta"].get("content", "") for event in events)
+
+
+def test_a_stream_is_rewritten_as_it_flows(playbook: Playbook) -> None:
+    play = playbook(configuration(policies=REWRITES, chain="response-rewriter"))
+    play.ask({**CHAT, "stream": True})
+    pieces = ["Use Ac", "me ", "Clo", "ud now", " or later."]
+    frames = [
+        b'data: {"id":"c","choices":[{"index":0,"delta":{"content":%b}}]}\n\n' % orjson.dumps(piece) for piece in pieces
+    ]
+    play.provider().says(SSE_HEAD, *map(chunk, frames[:4]))
+    assert contents(play.client.body).startswith("Use another")
+    play.provider().says(chunk(frames[4]), chunk(DONE) + LAST_CHUNK)
+    assert contents(play.client.body) == "Use another now or later."
+    assert play.client.body.endswith(DONE)
+
+
+def test_a_notice_is_put_after_a_buffered_stream(playbook: Playbook) -> None:
+    text = "\n  response-rewriter: {append: ' (by a machine)', streaming: buffer}"
+    play = playbook(configuration(policies=text, chain="response-rewriter"))
+    play.ask({**CHAT, "stream": True})
+    frame = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n'
+    play.provider().says(SSE_HEAD, chunk(frame), chunk(DONE) + LAST_CHUNK)
+    assert contents(play.client.body) == "Hello (by a machine)"
+    assert play.client.body.endswith(DONE)
+
+
+def test_harm_is_refused_as_it_flows(playbook: Playbook) -> None:
+    text = "\n  safety-filter: {phase: [output], streaming: guard}"
+    play = playbook(configuration(policies=text, chain="safety-filter"))
+    play.ask({**CHAT, "stream": True})
+    pieces = ["Here is how to ki", "ll a person", ". First, " + "take a boat and row it. " * 10]
+    frames = [
+        b'data: {"id":"c","choices":[{"index":0,"delta":{"content":%b}}]}\n\n' % orjson.dumps(piece) for piece in pieces
+    ]
+    play.provider().says(SSE_HEAD, *map(chunk, frames))
+    last = play.client.body.rpartition(b"data: ")[2]
+    assert error(last)["policy"] == "safety-filter"
+    assert "person" not in contents(play.client.body.rpartition(b"data: ")[0])
