@@ -108,3 +108,69 @@ def test_the_sdk_reads_recorded_answers(bridge: Any, recording: Recording) -> No
     assert [item.embedding for item in plain.data] == vectors
     assert packed.data[0].embedding == pytest.approx(vectors[0], rel=1e-5)
     assert plain.usage.prompt_tokens >= 0
+
+
+BEDROCK = bind(Operation.EMBEDDINGS, PROVIDERS["bedrock"])
+VERTEX = bind(Operation.EMBEDDINGS, PROVIDERS["vertex"])
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "sent"),
+    [
+        ("amazon.titan-embed-text-v1", {"input": "a"}, {"inputText": "a"}),
+        ("amazon.titan-embed-text-v2:0", {"input": ["a"], "dimensions": 256}, {"inputText": "a", "dimensions": 256}),
+        (
+            "eu.cohere.embed-v4:0",
+            {"input": ["a", "b"], "input_type": "search_query", "dimensions": 256},
+            {
+                "texts": ["a", "b"],
+                "input_type": "search_query",
+                "embedding_types": ["float"],
+                "output_dimension": 256,
+            },
+        ),
+        (
+            "arn:aws:bedrock:us-east-1::foundation-model/cohere.embed-multilingual-v3",
+            {"input": "a"},
+            {"texts": ["a"], "input_type": "search_document", "embedding_types": ["float"]},
+        ),
+    ],
+)
+def test_bedrock_requests(model: str, asked: dict[str, Any], sent: dict[str, Any]) -> None:
+    body = orjson.dumps({"model": "m", **asked})
+    made = BEDROCK.request(body, BEDROCK.view(body), model=model, replacements={}, meter=True)
+    assert orjson.loads(made.body) == sent
+
+
+@pytest.mark.parametrize(
+    ("answer", "vectors", "tokens"),
+    [
+        # Titan, both versions; Cohere by type and, where no type was asked for, without one.
+        ({"embedding": [1, 0.5], "inputTextTokenCount": 4}, [[1, 0.5]], 4),
+        ({"embedding": [1], "embeddingsByType": {"float": [1]}, "inputTextTokenCount": 4}, [[1]], 4),
+        ({"embeddings": {"float": [[1], [2]]}, "response_type": "embeddings_by_type"}, [[1], [2]], 0),
+        ({"embeddings": [[1], [2]], "response_type": "embeddings_floats"}, [[1], [2]], 0),
+    ],
+)
+def test_bedrock_answers(answer: dict[str, Any], vectors: list[Any], tokens: int) -> None:
+    found = orjson.loads(BEDROCK.answer(orjson.dumps(answer), "m"))
+    assert [item["embedding"] for item in found["data"]] == vectors
+    assert found["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+@pytest.mark.parametrize("answer", [{}, {"embeddings": {}}, {"embeddings": None}, []])
+def test_bedrock_answers_without_vectors(answer: Any) -> None:
+    with pytest.raises(UpstreamInvalid):
+        BEDROCK.answer(orjson.dumps(answer), "m")
+
+
+def test_titan_takes_one_text() -> None:
+    body = b'{"model":"m","input":["a","b"]}'
+    with pytest.raises(InvalidRequest, match="one text"):
+        BEDROCK.request(body, BEDROCK.view(body), model="amazon.titan-embed-text-v1", replacements={}, meter=True)
+
+
+@pytest.mark.parametrize("answer", [{}, {"predictions": [{}]}, {"predictions": None}])
+def test_vertex_answers_without_vectors(answer: Any) -> None:
+    with pytest.raises(UpstreamInvalid):
+        VERTEX.answer(orjson.dumps(answer), "m")

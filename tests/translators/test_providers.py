@@ -6,7 +6,7 @@ import pytest
 
 from gateway.types import Operation, Origin
 from translators.plan import FORMATS, bind
-from translators.providers import PROVIDERS, Auth, row_of, upstream_of
+from translators.providers import PROVIDERS, VERTEX_CLAUDE, Auth, Where, row_of, upstream_of
 
 
 def path(provider: str, base_url: str | None, operation: Operation = Operation.CHAT, **options: str) -> str:
@@ -140,6 +140,71 @@ def test_a_deployment_in_the_base_url_is_refused() -> None:
 def test_a_row_without_an_address_needs_one(name: str) -> None:
     with pytest.raises(ValueError, match="needs a base_url"):
         upstream_of(PROVIDERS[name])
+
+
+GEMINI = "/publishers/google/models/m:generateContent"
+
+
+@pytest.mark.parametrize(
+    ("provider", "base_url", "where", "expected"),
+    [
+        ("bedrock", None, Where(region="eu-central-1"), "https://bedrock-runtime.eu-central-1.amazonaws.com:443"),
+        ("bedrock", None, Where(region="cn-north-1"), "https://bedrock-runtime.cn-north-1.amazonaws.com.cn:443"),
+        ("bedrock", "https://vpce.example/", Where(region="eu-central-1"), "https://vpce.example:443"),
+        ("bedrock", "https://vpce.example/x", Where(), "https://vpce.example:443/x"),
+        (
+            "vertex",
+            None,
+            Where(project="acme", location="europe-west4"),
+            f"https://europe-west4-aiplatform.googleapis.com:443/v1/projects/acme/locations/europe-west4{GEMINI}",
+        ),
+        (
+            "vertex",
+            None,
+            Where(project="acme"),
+            f"https://aiplatform.googleapis.com:443/v1/projects/acme/locations/global{GEMINI}",
+        ),
+        (
+            "vertex",
+            None,
+            Where(project="acme", location="eu"),
+            f"https://aiplatform.eu.rep.googleapis.com:443/v1/projects/acme/locations/eu{GEMINI}",
+        ),
+        (
+            "vertex",
+            "http://127.0.0.1:80/",
+            Where(project="acme", location="us-east5"),
+            f"http://127.0.0.1:80/v1/projects/acme/locations/us-east5{GEMINI}",
+        ),
+        (
+            "vertex",
+            "https://psc.example/v1/x",
+            Where(project="acme"),
+            "https://psc.example:443/v1/x/models/m:generateContent",
+        ),
+        ("vertex", None, Where(location="us-east5"), f"https://aiplatform.googleapis.com:443/v1{GEMINI}"),
+    ],
+)
+def test_places_in_clouds(provider: str, base_url: str | None, where: Where, expected: str) -> None:
+    upstream = upstream_of(PROVIDERS[provider], base_url=base_url, model="m", where=where)
+    path = upstream.path(Operation.CHAT, stream=False)
+    assert f"{upstream.origin}{path}".removesuffix("/model/m/converse") == expected
+
+
+def test_a_cloud_without_a_place() -> None:
+    with pytest.raises(ValueError, match="bedrock needs aws_region or a base_url"):
+        upstream_of(PROVIDERS["bedrock"])
+    with pytest.raises(ValueError, match="vertex needs vertex_project or a base_url"):
+        upstream_of(VERTEX_CLAUDE)
+
+
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5@20250929", "claude-opus-4-1"])
+def test_claude_on_vertex_has_a_row_of_its_own(model: str) -> None:
+    assert row_of("vertex", None, model) is VERTEX_CLAUDE
+    assert row_of("vertex", None, "gemini-2.5-pro") is PROVIDERS["vertex"]
+    assert row_of("anthropic", None, model) is PROVIDERS["anthropic"]
+    for operation in (Operation.CHAT, Operation.MESSAGES, Operation.RESPONSES, Operation.COUNT_TOKENS):
+        assert bind(operation, VERTEX_CLAUDE).identity == (operation in (Operation.MESSAGES, Operation.COUNT_TOKENS))
 
 
 class TestHeaders:

@@ -109,9 +109,7 @@ def test_F10_a_model_that_is_an_arn() -> None:
     """The same string in the request line and in the signature."""
     target = "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A123%3Aapplication-inference-profile%2Fabc/converse-stream"
     lines = Signer(KEY, region="us-east-1", service="bedrock", host="h.example").lines(target, b"{}", WHEN)
-    theirs = by_botocore(
-        KEY, WHEN, f"https://h.example{target}", b"{}", region="us-east-1", service="bedrock"
-    )
+    theirs = by_botocore(KEY, WHEN, f"https://h.example{target}", b"{}", region="us-east-1", service="bedrock")
     assert ours(lines) == theirs
 
 

@@ -55,9 +55,10 @@ class Instance(Source, frozen=True):
         )
         headers = (("x-aws-ec2-metadata-token", asked.text(what)),)
         base = f"{self.metadata_url}/latest/meta-data/iam/security-credentials/"
-        role = (await machine.ask("GET", base, headers=headers, seconds=METADATA_SECONDS)).text(what).split("\n")[0]
-        if not role:
+        listed = await machine.ask("GET", base, headers=headers, seconds=METADATA_SECONDS)
+        if listed.status == 404:
             raise CredentialError("the instance has no role")
+        role = listed.text(what).split("\n")[0]
         url = base + quote(role.strip(), safe="")
         return _of_json(await machine.ask("GET", url, headers=headers, seconds=METADATA_SECONDS), what)
 

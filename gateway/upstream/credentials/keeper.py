@@ -75,8 +75,8 @@ class Keeper:
             due = await self._renew()
             self.tried.set()
             # Naps, not one long sleep: the loop's clock stands still while the machine sleeps.
-            while (left := due - self._machine.wall()) > 0:  # noqa: ASYNC110
-                await asyncio.sleep(min(left, NAP_SECONDS))
+            while (left := due - self._machine.wall()) > 0:
+                await self._machine.sleep(min(left, NAP_SECONDS))
 
     async def _renew(self) -> float:
         """Fetch once, tell the targets; when to do so again."""

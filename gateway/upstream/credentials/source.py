@@ -156,6 +156,10 @@ class Machine:
         finally:
             call.cancel()
 
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        await asyncio.sleep(seconds)
+
     async def read(self, path: str) -> str:
         """A small text file, without white space around it. Raises CredentialError."""
         return await self.run(lambda: read_text(path))

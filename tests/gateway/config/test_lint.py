@@ -11,6 +11,7 @@ from gateway.config.load import load_text
 from gateway.config.reference import reference
 from gateway.config.registry import Registry
 from gateway.config.schema import SecretRef
+from gateway.secrets import read_secret
 
 HEAD = "pack: {name: a}\n"
 TARGET = "providers:\n  targets:\n    - {id: t, provider: openai, model: m%s}\n"
@@ -52,6 +53,11 @@ def test_a_secret_in_a_file(tmp_path: Path) -> None:
     assert missing_secret(reference, {}) == f"the file `{file}` holds more than one line of plain ASCII"
     file.write_text("sk-1\n")
     assert missing_secret(reference, {}) == ""
+    file.write_text('{\n  "type": "service_account",\n  "client_email": "é"\n}\n')
+    assert missing_secret(reference, {}) == ""
+    assert read_secret(reference, {})[0].reveal() == '{"type":"service_account","client_email":"\\u00e9"}'
+    file.write_text("{\nx-admin: yes\n}")
+    assert missing_secret(reference, {}) == f"the file `{file}` holds more than one line of plain ASCII"
 
 
 @pytest.mark.parametrize(

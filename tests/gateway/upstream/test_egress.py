@@ -33,6 +33,8 @@ def through(environment: dict[str, str], origin: Origin = OPENAI) -> str | None:
         ({"ALL_PROXY": "http://all:1"}, Origin("localhost", 11434, tls=False), None),
         ({"ALL_PROXY": "http://all:1"}, Origin("127.0.0.2", 80, tls=False), None),
         ({"ALL_PROXY": "http://all:1"}, Origin("::1", 80, tls=False), None),
+        ({"ALL_PROXY": "http://all:1"}, Origin("169.254.169.254", 80, tls=False), None),
+        ({"ALL_PROXY": "http://all:1"}, Origin("fe80::1", 80, tls=False), None),
         ({"ALL_PROXY": "http://all:1"}, Origin("control", 0, tls=False, unix_path="c.sock"), None),
     ],
 )
