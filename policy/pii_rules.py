@@ -318,7 +318,7 @@ ENTITIES: Final[Mapping[str, Entity]] = {
         Pattern(
             r"\d[ .()/-]{0,2}\d[ .()/-]{0,2}\d[ .()/-]{0,2}\d[ .()/-]{0,2}\d[ .()/-]{0,2}\d[ .()/-]{0,2}\d",
             placed=r"(?:^|[^0-9A-Za-z_.,$=/#+-]|[^0-9],)"
-            r"(\+?(?:\(?\d{1,5}\)?[ ./-]{0,2}){1,7}\d{2,7}(?: ?(?:x|ext\.?) ?\d{1,6})?)",
+            r"(\+?\(?\d(?:[ ./()-]{0,3}\d){6,16}(?: ?(?:x|ext\.?) ?\d{1,6})?)",
         ),
         _phone,
         4,
@@ -411,14 +411,16 @@ ENTITIES: Final[Mapping[str, Entity]] = {
 """Every entity that the settings may name."""
 
 _DIGIT: Final = r"(?:\d|%3\d|\\u003\d)"
-_SPLIT_DIGITS: Final = rf"{_DIGIT}(?:(?:[ -]|%20|%2[Dd])?{_DIGIT}){{0,17}}"
+_BLANK: Final = r"(?:[ -]|%20|%2[Dd])"
+_SPLIT_DIGITS: Final = rf"{_DIGIT}(?:{_BLANK}?{_DIGIT}){{0,17}}"
 
 SPLIT: Final[Mapping[str, Entity]] = {
     "credit-card": Entity(
         "CARD",
         Pattern(
             rf"\d(?:{GAP})\d|\d(?:%3\d|\\u003\d|%20\d)|(?:%3\d){{4}}|(?:\\u003\d){{4}}",
-            placed=rf"{_LEFT}({_SPLIT_DIGITS}(?:(?:{GAP}){_SPLIT_DIGITS}){{0,2}})(?:$|[^0-9A-Za-z_%\\-])",
+            placed=rf"{_LEFT}({_SPLIT_DIGITS}(?:(?:{GAP}){_SPLIT_DIGITS}){{1,2}}|{_DIGIT}(?:{_BLANK}?{_DIGIT}){{12,18}})"
+            r"(?:$|[^0-9A-Za-z_%\\-])",
         ),
         _split_card,
         4,
