@@ -34,6 +34,7 @@ from gateway.errors import (
     GatewayError,
     InputBlocked,
     InternalError,
+    InvalidRequest,
     ModelNotAllowed,
     ModelNotFound,
     OutputBlocked,
@@ -244,6 +245,7 @@ class Exchange:
         "total_deadline",
         "translated",
         "turn",
+        "unfit",
         "usage",
         "view",
     )
@@ -277,6 +279,7 @@ class Exchange:
         self.guard: Guard | None = None
         self.candidates: tuple[Target, ...] = ()
         self.turn = 0
+        self.unfit: InvalidRequest | None = None
         self.rounds = 1
         self.resends = 0
         self.attempts = 0
@@ -386,8 +389,8 @@ class Exchange:
         elif course.start is not None:
             services.audit(fill_start(course.start, own_id, int(services.wall() * 1_000_000)))
             self.audited = True
-        self.turn = self.attempts = 1
         self._choose(target, course.lane)
+        self.turn = self.attempts = 1
         connection = services.pool.take(course.destination)
         if connection is None:
             self._queue(target)
@@ -593,12 +596,20 @@ class Exchange:
             lane = target.lanes.get(operation)
             if lane is not None and target.usable(now):
                 self.attempts += 1
-                self._send_to(target, lane)
-                return True
+                try:
+                    self._send_to(target, lane)
+                except InvalidRequest as error:
+                    # This provider cannot be asked it; another may.
+                    self.attempts -= 1
+                    self.unfit = self.unfit or error
+                else:
+                    return True
         return False
 
     def _unusable(self) -> GatewayError:
         """Why no candidate could be tried."""
+        if self.unfit is not None:
+            return self.unfit
         operation, name = self.endpoint.operation, f"the model {self.model[:200]!r}"
         able = [target for target in self.candidates if operation in target.lanes]
         if not able:
@@ -621,13 +632,13 @@ class Exchange:
             self.on_connection(connection)
 
     def _choose(self, target: Target, lane: Lane) -> None:
-        """Occupy the target, and make its request of the client's."""
-        self.target = target
-        self.lane = lane
+        """Occupy the target, and make its request of the client's. Raises InvalidRequest where that cannot be done."""
         view, translation = self.view, lane.translation
         self.translated = translation.request(
             self.body, view, model=target.upstream_model, replacements=self.replacements, meter=True
         )
+        self.target = target
+        self.lane = lane
         # The ordinary JSON answer goes on as it is: in the client's own format, read by no policy.
         self.passes_whole = (
             translation.identity
@@ -675,6 +686,8 @@ class Exchange:
         if request.query and (query := lane.query(request.query)):
             path = b"%b%b%b" % (path, b"&" if b"?" in path else b"?", query)
         lines = request.lines
+        if lane.keep is not None:
+            lines = lane.keep(lines)
         if target.own_fields:
             lines = [line for line in lines if line.partition(b":")[0].lower() not in target.own_fields]
         credential = self.binding.credential or lane.credential

@@ -27,9 +27,11 @@ from gateway.types import Destination, FailMode, GatewayKey, Operation, Origin
 from gateway.upstream.credentials.choose import Chosen, choose
 from gateway.upstream.credentials.source import CredentialError
 from policy.compile import compile_chain
+from translators.client_headers import keep_for
 from translators.plan import bind
 from translators.providers import CREDENTIAL_FIELDS, Layout, Provider, Upstream, Where, row_of, upstream_of
 from translators.sigv4 import SIGNED_FIELDS
+from translators.strictness import Strict
 
 if TYPE_CHECKING:
     from policy.base import Pipeline
@@ -41,7 +43,17 @@ MOCK_ORIGIN: Final = Origin("mock", 0, tls=False)
 class Configuration:
     """One configuration, compiled."""
 
-    __slots__ = ("audits_everything", "id", "max_body_bytes", "models", "moderator", "pipeline", "routes", "targets", "version")
+    __slots__ = (
+        "audits_everything",
+        "id",
+        "max_body_bytes",
+        "models",
+        "moderator",
+        "pipeline",
+        "routes",
+        "targets",
+        "version",
+    )
 
     def __init__(
         self,
@@ -214,7 +226,7 @@ class Compiler:
                 target.timeouts.over(gateway.timeouts.settings()),
                 target.ca_file,
             ),
-            lanes=_lanes(provider, upstream, chosen),
+            lanes=_lanes(provider, upstream, chosen, strict=gateway.strict_translation),
             breaker=Breaker(fallback.circuit_breaker),
             weight=target.weight,
             own_fields=frozenset(name for name, _ in upstream.headers)
@@ -250,7 +262,7 @@ class Compiler:
         target.retries = self._metrics.counter(metrics.UPSTREAM_RETRIES, target=target.id)
 
 
-def _lanes(provider: Provider, upstream: Upstream, chosen: Chosen) -> dict[Operation, Lane]:
+def _lanes(provider: Provider, upstream: Upstream, chosen: Chosen, *, strict: bool) -> dict[Operation, Lane]:
     own = {name for name, _ in upstream.headers}
     credential = b""
     if chosen.plain is not None:
@@ -264,6 +276,8 @@ def _lanes(provider: Provider, upstream: Upstream, chosen: Chosen) -> dict[Opera
             translation = bind(operation, provider, now=time.time, api_version=upstream.azure_api_version)
         except InvalidRequest:
             continue
+        if strict and not translation.identity and operation is not Operation.COUNT_TOKENS:
+            translation = Strict(translation)  # a count may be an estimate: nothing is lost by it
         lanes[operation] = Lane(
             translation,
             path=upstream.path(operation, stream=False).encode(),
@@ -271,6 +285,7 @@ def _lanes(provider: Provider, upstream: Upstream, chosen: Chosen) -> dict[Opera
             fields=fields,
             credential=credential,
             query=_query_for(upstream) if translation.identity else _no_query,
+            keep=keep_for(operation, provider, identity=translation.identity),
             sign=chosen.sign,
             lasting=chosen.sign is None and chosen.grant is None,
         )

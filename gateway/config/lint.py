@@ -15,6 +15,7 @@ from gateway.config.load import LoadedConfiguration
 from gateway.config.problems import Problem, in_order
 from gateway.config.schema import SecretRef
 from gateway.secrets import read_secret
+from policy.external_moderation import ExternalModerationSettings
 
 NOT_IN_FORCE: Final[Mapping[str, str]] = {
     "gateway.admin_listen": "operator paths are served on `gateway.listen`",
@@ -22,7 +23,6 @@ NOT_IN_FORCE: Final[Mapping[str, str]] = {
     "gateway.ip_allowlist": "every address may connect",
     "gateway.limits.chunk_overhead_bytes": "always 8192 bytes",
     "gateway.limits.json_depth": "always 256 levels",
-    "gateway.strict_translation": "what a format cannot express is left out",
     "gateway.tls": "clients connect in clear text",
     "gateway.trusted_proxies": "no `x-forwarded-for` is believed",
     "gateway.websocket": "an upgrade is answered 404",
@@ -38,7 +38,7 @@ def lint(loaded: Sequence[LoadedConfiguration], environ: Mapping[str, str]) -> l
     """Warnings about configurations that are used together, the default one first."""
     found: list[Problem] = []
     for one in loaded:
-        found += [*_not_in_force(one), *_missing_secrets(one, environ), *_clear_text(one), *_unused(one)]
+        found += [*_not_in_force(one), *_missing_secrets(one, environ), *_clear_text(one), *_moderation(one, environ), *_unused(one)]
     found += _server_settings_ignored(loaded)
     return in_order(found)
 
@@ -68,6 +68,19 @@ def _clear_text(one: LoadedConfiguration) -> Iterator[Problem]:
             yield one.problem(
                 f"providers.targets[{index}].base_url", "the secret and all prompts travel in clear text", "use https"
             )
+
+
+def _moderation(one: LoadedConfiguration, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """What keeps `external-moderation` from asking, or lets others read along."""
+    settings = one.configuration.policy.get("external-moderation")
+    if not isinstance(settings, ExternalModerationSettings):
+        return
+    reference, url = settings.secret_key_ref, urlsplit(settings.url)
+    if reference is not None and (reason := read_secret(reference, environ)[1]):
+        path = "policy.external-moderation.secret_key_ref"
+        yield one.problem(path, reason, f"without it nobody is asked, and `fail_mode: {settings.fail_mode}` holds")
+    if url.scheme == "http" and url.hostname not in _LOOPBACK:
+        yield one.problem("policy.external-moderation.url", "all texts travel in clear", "use https")
 
 
 def _unused(one: LoadedConfiguration) -> Iterator[Problem]:
