@@ -101,3 +101,129 @@ def test_the_schema_goes_to_standard_output_or_a_file(run: Run, tmp_path: Path) 
     file = tmp_path / "schema.json"
     result = run("policy", "schema", "--output", file)
     assert (result.exit_code, result.output, file.read_text(encoding="utf-8")) == (0, "", render())
+
+
+# Trying chains
+
+CHAIN = """\
+pack: {name: %s}
+providers:
+  targets:
+    - {id: a, provider: mock, model: m}
+policies: {chain: [dlp-filter]}
+policy:
+  dlp-filter: {terms: [%s], action: %s, phase: [input, output]}
+"""
+
+CASES = """\
+- name: a clean text
+  texts: [hello]
+  expect: allow
+- name: a term
+  texts: [{text: a falcon, role: tool}]
+  expect: {verdict: redact, policy: dlp-filter, reason: dlp-filter.term, texts: ["a [REDACTED:term]"]}
+- name: an answer that the client has already
+  phase: output
+  delivered: true
+  texts: [a falcon]
+  expect: block
+"""
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    file = tmp_path / "chain.yaml"
+    file.write_text(CHAIN % ("chain", "falcon", "redact"))
+    return file
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    file = tmp_path / "cases.yaml"
+    file.write_text(CASES)
+    return file
+
+
+def test_cases_that_hold(run: Run, chain: Path, cases: Path) -> None:
+    result = run("policy", "test", chain, "--cases", cases)
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "passed  a clean text",
+        "passed  a term",
+        "passed  an answer that the client has already",
+        "3 passed, 0 failed",
+    ]
+
+
+def test_cases_that_do_not_hold(run: Run, tmp_path: Path, cases: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(CHAIN % ("other", "eagle", "block"))
+    result = run("policy", "test", other, "--cases", cases, "--json")
+    assert result.exit_code == 1
+    outcomes = json.loads(result.output)
+    assert [one["passed"] for one in outcomes] == [True, False, False]
+    assert outcomes[1]["differences"]["verdict"] == {"expected": "redact", "actual": "allow"}
+    shown = run("policy", "test", other, "--cases", cases)
+    assert "verdict: expected redact, got allow" in shown.output
+    assert shown.output.endswith("1 passed, 2 failed\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- name: x\n", "missing required field `texts`"),
+        ("- {", "while parsing"),
+        ("- {nam: x}", "unknown field `nam`"),
+    ],
+)
+def test_cases_that_cannot_be_read(run: Run, chain: Path, cases: Path, text: str, said: str) -> None:
+    cases.write_text(text)
+    result = run("policy", "test", chain, "--cases", cases)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_a_configuration_that_is_wrong_is_not_tried(run: Run, bad: Path, cases: Path) -> None:
+    result = run("policy", "test", bad, "--cases", cases)
+    assert result.exit_code == 2
+    assert "dlp-filter" in result.output
+
+
+CORPUS = """\
+hello
+
+{"text": "an eagle"}
+{"texts": ["hi", {"text": "a falcon", "role": "tool"}]}
+{"messages": [{"role": "user", "content": "hello"}, {"role": "user", "content": [{"type": "image_url"}]}]}
+"""
+
+
+def test_a_comparison_of_two_chains(run: Run, tmp_path: Path, chain: Path) -> None:
+    after, corpus = tmp_path / "after.yaml", tmp_path / "corpus.jsonl"
+    after.write_text(CHAIN % ("after", "eagle", "block"))
+    corpus.write_text(CORPUS)
+    result = run("policy", "diff", chain, after, "--corpus", corpus, "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.output)
+    assert found["texts"] == 4
+    assert found["changed"] == [
+        {"line": 3, "before": "allow", "after": "block (dlp-filter.term)"},
+        {"line": 4, "before": "redact (dlp-filter.term)", "after": "allow"},
+    ]
+    assert found["added_us"] == pytest.approx(found["after_us"] - found["before_us"])
+    shown = run("policy", "diff", chain, after, "--corpus", corpus).output
+    assert f"{corpus}:3: allow -> block (dlp-filter.term)\n" in shown
+    assert "2 of 4 texts changed; median " in shown
+
+
+def test_a_comparison_of_a_chain_with_itself(run: Run, tmp_path: Path, chain: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text(CORPUS)
+    assert run("policy", "diff", chain, chain, "--corpus", corpus).exit_code == 0
+
+
+@pytest.mark.parametrize("text", ["{broken", '{"other": 1}', "\n", '{"messages": 3}'])
+def test_a_corpus_that_cannot_be_read(run: Run, tmp_path: Path, chain: Path, text: str) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(text)
+    assert run("policy", "diff", chain, chain, "--corpus", corpus).exit_code == 2
