@@ -19,6 +19,7 @@ from gateway.types import Destination, Operation
 if TYPE_CHECKING:
     from gateway.metrics import Counter, Handles, Histogram
     from gateway.upstream.credentials.choose import Grant
+    from translators.client_headers import Keep
     from translators.dialect import Translation
 
 LATENCY_WEIGHT: Final = 0.2
@@ -85,11 +86,12 @@ class Lane:
 
     `fields` and `credential` are rendered header lines: host and the operator's own, and the provider's key.
     `query` gives, of a client's query string, what means something to this provider. `sign` is for providers that want
-    each request signed. `lasting`: neither a signature nor a credential that is renewed, so a head that was rendered
+    each request signed. `keep` gives, of the client's header lines, those that the provider understands; None: all.
+    `lasting`: neither a signature nor a credential that is renewed, so a head that was rendered
     once stays good.
     """
 
-    __slots__ = ("credential", "fields", "lasting", "path", "query", "sign", "stream_path", "translation")
+    __slots__ = ("credential", "fields", "keep", "lasting", "path", "query", "sign", "stream_path", "translation")
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class Lane:
         query: Callable[[bytes], bytes],
         sign: Sign | None = None,
         lasting: bool = True,
+        keep: Keep | None = None,
     ) -> None:
         self.translation = translation
         self.path = path
@@ -111,6 +114,7 @@ class Lane:
         self.query = query
         self.sign = sign
         self.lasting = lasting
+        self.keep = keep
 
     def signature(self, body: bytes, *, stream: bool, now: float) -> bytes:
         """The header lines that sign one request. 12 µs for 1 KB."""

@@ -120,3 +120,11 @@ class TestForms:
         play.provider().says(b"1\r\n\x00\r\n0\r\n\r\n")
         assert play.client.body == b"\xff\xfb\x90\x00"
         assert play.finish()["outcome"] == "completed"
+
+
+def test_C18_a_clients_flags_stay_with_their_format(playbook: Callable[..., Play]) -> None:
+    play = playbook(configuration(target(model="a"), target("two", "b", "anthropic")))
+    body = {"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    for model, flags in (("a", None), ("b", "one,two")):
+        play.ask({**body, "model": model}, "/v1/messages", headers=["Anthropic-Beta: one,two"])
+        assert play.provider().headers.get("anthropic-beta") == flags
