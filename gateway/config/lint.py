@@ -23,6 +23,7 @@ NOT_IN_FORCE: Final[Mapping[str, str]] = {
     "gateway.ip_allowlist": "every address may connect",
     "gateway.limits.chunk_overhead_bytes": "always 8192 bytes",
     "gateway.limits.json_depth": "always 256 levels",
+    "gateway.strict_translation": "what a format cannot express is left out",
     "gateway.tls": "clients connect in clear text",
     "gateway.trusted_proxies": "no `x-forwarded-for` is believed",
     "gateway.websocket": "an upgrade is answered 404",
@@ -38,7 +39,13 @@ def lint(loaded: Sequence[LoadedConfiguration], environ: Mapping[str, str]) -> l
     """Warnings about configurations that are used together, the default one first."""
     found: list[Problem] = []
     for one in loaded:
-        found += [*_not_in_force(one), *_missing_secrets(one, environ), *_clear_text(one), *_moderation(one, environ), *_unused(one)]
+        found += [
+            *_not_in_force(one),
+            *_missing_secrets(one, environ),
+            *_clear_text(one),
+            *_moderation(one, environ),
+            *_unused(one),
+        ]
     found += _server_settings_ignored(loaded)
     return in_order(found)
 

@@ -9,7 +9,7 @@ import pytest
 from gateway.config.lint import NOT_IN_FORCE, lint, missing_secret
 from gateway.config.load import load_text
 from gateway.config.reference import reference
-from gateway.config.registry import Registry
+from gateway.config.registry import Registry, installed
 from gateway.config.schema import SecretRef
 from gateway.secrets import read_secret
 
@@ -111,3 +111,26 @@ def test_a_setting_that_is_not_in_force_is_a_warning_where_it_stands(registry: R
         for line, name in (("7:5", "websocket"), ("8:9", "cors"))
         if f"gateway.{name}" in NOT_IN_FORCE
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://m.test", []),
+        ("http://127.0.0.1:8080/x", []),
+        ("http://m.test", ["f0:9:10: warning: policy.external-moderation.url: all texts travel in clear (use https)"]),
+    ],
+)
+def test_a_moderation_service_in_clear_text(url: str, said: list[str]) -> None:
+    assert warnings(installed(), MODERATED + f"    url: {url}\n") == said
+
+
+def test_the_key_of_a_moderation_service() -> None:
+    text = MODERATED + "    url: https://m.test\n    secret_key_ref: {env: KEY}\n"
+    (found,) = warnings(installed(), text)
+    assert "policy.external-moderation.secret_key_ref: the environment variable `KEY` is not set" in found
+    assert "(without it nobody is asked, and `fail_mode: block` holds)" in found
+    assert warnings(installed(), text, KEY="k") == []
+
+
+MODERATED = HEAD + TARGET % "" + "policies:\n  chain: [external-moderation]\npolicy:\n  external-moderation:\n"
