@@ -286,7 +286,6 @@ def _lanes(provider: Provider, upstream: Upstream, chosen: Chosen, *, strict: bo
             credential=credential,
             query=_query_for(upstream) if translation.identity else _no_query,
             keep=keep_for(operation, provider, identity=translation.identity),
-            keep=keep_for(operation, provider, identity=translation.identity),
             sign=chosen.sign,
             lasting=chosen.sign is None and chosen.grant is None,
         )
