@@ -7,6 +7,7 @@ CONFIG ?= examples/policy-config.yaml
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 REPORT_ARGS ?=
+MATRIX_ARGS ?=
 LOADTEST_SECONDS ?= 60
 LOADTEST_USERS ?= 50
 
@@ -23,7 +24,7 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --g
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --build-deps-for editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-system run test test-image policy-report lint format types bench bench-micro loadtest lock clean
+.PHONY: help setup setup-dev setup-system run test test-image sdk-matrix policy-report lint format types bench bench-micro loadtest lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -46,6 +47,9 @@ test: $(DEV) node-sdk ## Run the whole test suite but the container image
 
 test-image: $(DEV) ## Build the container image and try it (root, debootstrap and buildah needed; minutes)
 	$(BIN)/python -m pytest -m slow tests/test_image.py $(PYTEST_ARGS)
+
+sdk-matrix: $(DEV) ## Run every official SDK against every provider's format; print the table (npm, mvn, go: minutes)
+	$(BIN)/python -m tests.sdk.matrix $(MATRIX_ARGS)
 
 policy-report: $(DEV) ## Measure the policies on labelled data (REPORT_ARGS="--data FOLDER"); fail when a goal is missed
 	$(BIN)/python -m tests.policy.report $(REPORT_ARGS)
@@ -74,9 +78,10 @@ lock: $(DEV) ## Resolve the lock files anew (on the lowest Python supported, 3.1
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "make lock: .venv must be of Python 3.11: make clean, then make lock PYTHON=python3.11")'
 	$(PIP_COMPILE) --output-file requirements.lock pyproject.toml
 	$(PIP_COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(PIP_COMPILE) --output-file tests/sdk/matrix/python/requirements.lock tests/sdk/matrix/python/requirements.in
 
 clean: ## Remove the environment, caches and build products
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis $(NODE)/node_modules
+	rm -rf $(VENV) .sdk-matrix tests/sdk/matrix/node/node_modules tests/sdk/matrix/java/target build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis $(NODE)/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ensurepip is what Debian and Ubuntu leave out of python3 and put into python3-venv.
