@@ -26,6 +26,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from gateway.audit.record import Outcome, completed_record, fill_start, finish_record, start_form, start_record
 from gateway.content_coding import decoded, unfolding
@@ -90,6 +91,8 @@ CONTEXT_INLINE_BYTES: Final = 16 * 1024
 MAX_ERROR_BODY: Final = 1024 * 1024
 FIRST_BACKOFF_SECONDS: Final = 0.25
 MAX_BACKOFF_SECONDS: Final = 4.0
+UNMETERED: Final = "stream_options: refused by the provider, so usage is estimated"
+"""Noted of streams whose provider will not be asked to count them."""
 MAX_RESENDS: Final = 3
 """How often a request goes out again because its connection turned out dead before a byte was written."""
 CLIENT_GONE: Final = 499
@@ -635,8 +638,10 @@ class Exchange:
         """Occupy the target, and make its request of the client's. Raises InvalidRequest where that cannot be done."""
         view, translation = self.view, lane.translation
         self.translated = translation.request(
-            self.body, view, model=target.upstream_model, replacements=self.replacements, meter=True
+            self.body, view, model=target.upstream_model, replacements=self.replacements, meter=lane.meters
         )
+        if not lane.meters and view.stream:
+            self.translated = replace(self.translated, notes=(*self.translated.notes, UNMETERED))
         self.target = target
         self.lane = lane
         # The ordinary JSON answer goes on as it is: in the client's own format, read by no policy.
@@ -944,6 +949,11 @@ class Exchange:
     def _provider_error(self, body: bytes) -> None:
         """The provider refused: its own words for a client of the same format, else their meaning."""
         translation, head = self.lane.translation, self.head
+        if self.translated.strip_usage and head.status in (400, 422) and b"stream_options" in body:
+            # Asked on the gateway's behalf only: once more without it, and so from now on.
+            self.lane.meters = False
+            self._resend()
+            return
         error = translation.error(head, body, passthrough=bool(self.binding.credential))
         same_words = translation.identity and type(error) is UpstreamStatus and error.status == head.status
         if not same_words or self._may_retry(error):

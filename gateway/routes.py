@@ -87,11 +87,14 @@ class Lane:
     `fields` and `credential` are rendered header lines: host and the operator's own, and the provider's key.
     `query` gives, of a client's query string, what means something to this provider. `sign` is for providers that want
     each request signed. `keep` gives, of the client's header lines, those that the provider understands; None: all.
+    `meters`: streams are asked for their usage, until the provider refuses to be.
     `lasting`: neither a signature nor a credential that is renewed, so a head that was rendered
     once stays good.
     """
 
-    __slots__ = ("credential", "fields", "keep", "lasting", "path", "query", "sign", "stream_path", "translation")
+    __slots__ = (
+        "credential", "fields", "keep", "lasting", "meters", "path", "query", "sign", "stream_path", "translation",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -115,6 +118,7 @@ class Lane:
         self.sign = sign
         self.lasting = lasting
         self.keep = keep
+        self.meters = True
 
     def signature(self, body: bytes, *, stream: bool, now: float) -> bytes:
         """The header lines that sign one request. 12 µs for 1 KB."""

@@ -96,6 +96,7 @@ class Bridge:
         self._inbound = inbound
         self._outbound = outbound
         self._provider = provider
+        self._unmetered = msgspec.structs.replace(provider, refuses=provider.refuses | {"stream_options"})
         self._now = now
         self.wire = inbound.format.wire
         self.stream_media = outbound.stream_media
@@ -115,11 +116,12 @@ class Bridge:
             if decoded.stream and decoded.settings.get("n", 1) != 1:
                 raise InvalidRequest("A translated stream has one answer; `n` must be 1, or `stream` false.", param="n")
             request, names = self._outbound.names.shorten(decoded)
-            encoded = self._outbound.encode(request, Asked(model, self._provider), notes)
+            encoded = self._outbound.encode(request, Asked(model, self._provider if meter else self._unmetered), notes)
         except ODD as error:
             raise InvalidRequest(f"The request has a field of the wrong type: {error}") from error
         echo = self._inbound.echo(body) if self._inbound.echo is not None else {}
-        return Translated(encoded, notes.all(), carried=Carried(names, estimated_tokens(body), echo))
+        carried = Carried(names, estimated_tokens(body), echo)
+        return Translated(encoded, notes.all(), strip_usage=meter and request.stream, carried=carried)
 
     def answer(self, body: bytes, model: str, carried: Carried = NOTHING_CARRIED) -> bytes:
         """A complete answer in the client's dialect. Raises UpstreamInvalid."""

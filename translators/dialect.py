@@ -76,7 +76,7 @@ NOTHING_CARRIED = Carried()
 class Translated(msgspec.Struct, frozen=True):
     """A request as the provider gets it.
 
-    `strip_usage`: the usage chunk was asked for on the gateway's behalf and must not reach the client.
+    `strip_usage`: a stream's usage was asked for on the gateway's behalf; a chunk of its own must not reach the client.
     `notes`: what the provider's format could not express, one JSON path with a reason each (`seed: not supported`).
     `local`: the answer itself, in the client's format, where no provider needs to be asked.
     """
