@@ -29,6 +29,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from gateway.audit.record import Outcome, completed_record, fill_start, finish_record, start_form, start_record
+from gateway.commit_window import CommitWindow
 from gateway.content_coding import decoded, unfolding
 from gateway.errors import (
     EscalationRequired,
@@ -52,7 +53,7 @@ from gateway.moderation import Moderation
 from gateway.oversight import Answer, fingerprint, referral, told_client
 from gateway.relay import MAX_COLLECTED, Collection, Frames, Framing, Passage, Relay, Translation
 from gateway.response_fields import passed_on
-from gateway.routes import CLOSED, Lane, Target, trigger_of
+from gateway.routes import CLOSED, Lane, Target, asked_pause, trigger_of
 from gateway.types import (
     ALLOWED,
     Decision,
@@ -251,6 +252,7 @@ class Exchange:
         "unfit",
         "usage",
         "view",
+        "window",
     )
 
     view: RequestView
@@ -292,6 +294,7 @@ class Exchange:
         self.occupied = False
         self.connection: Connection | None = None
         self.pause: Any = None
+        self.window: CommitWindow | None = None
         self.asking: Moderation | Upcall | None = None
         self.relay: Relay = _NO_RELAY
         self.passes_whole = False
@@ -706,6 +709,8 @@ class Exchange:
     def _attempt_failed(self, error: GatewayError) -> None:
         """One attempt is over and nothing has gone to the client: another target, another time, or the error."""
         self._vacate()
+        if self.window is not None:
+            self._leave_window()
         self._blame(error)
         try:
             if not self._may_retry(error):
@@ -726,13 +731,18 @@ class Exchange:
         return trigger_of(error) in self.fallback.triggers
 
     def _back_off(self, error: GatewayError) -> None:
-        """Every candidate has been tried: pause, with jitter, before the next round."""
+        """Every candidate has been tried: pause, with jitter, before the next round; at least as long as the provider
+        asks for. Raises the error where that is too long: the client is told, and knows better what to do."""
+        asked = asked_pause(error)
+        if asked > MAX_BACKOFF_SECONDS:
+            raise error
         self._step(State.BACKING_OFF)
         longest = min(FIRST_BACKOFF_SECONDS * 2 ** (self.rounds - 1), MAX_BACKOFF_SECONDS)
         self.rounds += 1
         self.turn = 0
         self.deadline = _NEVER
-        self.pause = self.services.call_later(longest * random.uniform(0.5, 1.0), self._resume, error)  # noqa: S311
+        seconds = asked + longest * random.uniform(0.5, 1.0)  # noqa: S311 (spreads load, keeps no secret)
+        self.pause = self.services.call_later(seconds, self._resume, error)
 
     def _resume(self, error: GatewayError) -> None:
         self.pause = None
@@ -882,8 +892,11 @@ class Exchange:
                 return Collection(framing, MAX_COLLECTED)
             return Passage(framing, translation.read)
         changes = bool(self.originals) or pipeline.delivery in _CHANGING
+        held = self.fallback.commit_window
+        if held is not None and len(self.candidates) > 1 and pipeline.delivery is not Delivery.BUFFER:
+            self.window = CommitWindow(held)
         if translation.identity:
-            framing.passable = framing.passable and not changes
+            framing.passable = framing.passable and not changes and self.window is None
             frames = Frames(framing, translation.tap(), strip=self.translated.strip_usage, hold=reads)
             if changes:
                 return self._changing(frames)
@@ -918,6 +931,10 @@ class Exchange:
             self._vacate()
         if self.state is State.REVIEWING:
             return
+        if self.window is not None:
+            if not self._hold_back(self.window, out, ends=end or relay.awaits_verdict or relay.over):
+                return
+            out = self._leave_window()
         if relay.awaits_verdict:
             if out:
                 self._write(out, False)
@@ -927,6 +944,30 @@ class Exchange:
         elif out or not (self.begun or type(relay) in (Translation, Collection, Buffered)):
             # Where nothing is translated the head goes on at once, as the provider sent it.
             self._write(out, False)
+
+    def _hold_back(self, window: CommitWindow, out: bytes, *, ends: bool) -> bool:
+        """Whether the beginning of a stream may go on; until then another target may still give the answer."""
+        if window.take(out) or ends:
+            return True
+        if window.begun and self.pause is None:
+            self.pause = self.services.call_later(window.seconds, self._window_over, window)
+        return False
+
+    def _window_over(self, window: CommitWindow) -> None:
+        if self.window is not window or self.state is not State.RELAYING:
+            return
+        try:
+            self._write(self._leave_window(), False)
+        except Exception as error:
+            self._fault(error)
+
+    def _leave_window(self) -> bytes:
+        """Hold nothing back any more. What was held."""
+        window, self.window = self.window, None
+        pause, self.pause = self.pause, None
+        if pause is not None:
+            pause.cancel()
+        return b"" if window is None else window.release()
 
     def _conclude(self) -> None:
         """All that policies will ever see is here; what was held back waits for them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -266,3 +267,19 @@ def trigger_of(error: GatewayError) -> FallbackTrigger | None:
     if isinstance(error, UpstreamUnreachable | UpstreamReset):
         return FallbackTrigger.CONNECTION
     return FallbackTrigger.SERVER_ERROR if error.retryable else None
+
+
+def asked_pause(error: GatewayError) -> float:
+    """Seconds that a provider asks to be left alone (`retry-after-ms`, `retry-after`); 0 where it does not say.
+
+    A date (RFC 9110, section 10.2.3) counts as more than anyone waits for: providers of models send numbers.
+    """
+    fields = dict(error.headers)
+    for name, unit in ((b"retry-after-ms", 1000.0), (b"retry-after", 1.0)):
+        value = fields.get(name)
+        if value is not None:
+            return float(value) / unit if _NUMBER.fullmatch(value) else float("inf")
+    return 0.0
+
+
+_NUMBER: Final = re.compile(rb"\d{1,9}(?:\.\d{1,9})?")

@@ -371,6 +371,18 @@ class CircuitBreaker(Section, frozen=True):
     ] = 30.0
 
 
+class CommitWindow(Section, frozen=True):
+    """How much of a stream is held back, so that a provider that fails in it can be replaced unseen."""
+
+    events: Annotated[
+        int, Meta(ge=1, le=1000, description="The stream goes on when it has this many events, comments not counted.")
+    ] = 3
+    seconds: Annotated[
+        float,
+        Meta(gt=0, le=60, description="The stream goes on this long after its first event, however few there are."),
+    ] = 0.5
+
+
 class Fallback(Section, frozen=True):
     """When the next target is tried. Only before the first byte of an answer has gone to the client."""
 
@@ -386,6 +398,13 @@ class Fallback(Section, frozen=True):
         int, Meta(ge=1, le=20, description="Targets tried for one request, the first included.")
     ] = 3
     circuit_breaker: Annotated[CircuitBreaker, Meta(description="Per target and worker.")] = CircuitBreaker()
+    commit_window: Annotated[
+        CommitWindow | None,
+        Meta(
+            description="Hold the beginning of each stream back where another target offers the model. Not set: the"
+            " first event goes to the client at once, and what breaks after it breaks for the client."
+        ),
+    ] = None
 
 
 class Providers(Section, frozen=True):

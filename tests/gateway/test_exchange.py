@@ -829,6 +829,28 @@ def test_pauses_grow(playbook: Callable[..., Play]) -> None:
     play.opened[-1].on_client_gone()  # type: ignore[union-attr]
 
 
+def test_a_pause_is_as_long_as_the_provider_asks(playbook: Callable[..., Play]) -> None:
+    play = playbook(configuration(target("one"), target("two"), providers="  fallback: {max_attempts: 4}"))
+    play.ask(CHAT)
+    for _ in range(2):
+        play.provider().says(respond(error_body(), 429, ("retry-after", "3")))
+    assert 3.125 <= play.pauses[0] <= 3.25
+    play.advance(3.25)
+    play.provider().says(respond(answer()))
+    assert play.client.status == 200
+
+
+@pytest.mark.parametrize("asked", ["5", "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_a_pause_that_is_too_long_is_the_clients(asked: str, playbook: Callable[..., Play]) -> None:
+    play = playbook(configuration(target("one"), target("two"), providers="  fallback: {max_attempts: 4}"))
+    play.ask(CHAT)
+    for _ in range(2):
+        play.provider().says(respond(error_body(), 429, ("retry-after", asked)))
+    assert play.client.status == 429
+    assert play.client.headers["retry-after"] == asked
+    assert play.finish()["attempts"] == 2
+
+
 def test_the_whole_state_of_a_failed_attempt_is_forgotten(playbook: Callable[..., Play]) -> None:
     """A whole error answer, then a stream under review: its end is the second provider's, not the first's."""
     play = playbook(configuration(target("one"), target("two"), chain="dlp-filter", policies=dlp(phase="[output]")))

@@ -21,7 +21,7 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from gateway.routes import Breaker, Route, Target, trigger_of
+from gateway.routes import Breaker, Route, Target, asked_pause, trigger_of
 from gateway.types import Destination, Origin
 
 
@@ -200,3 +200,18 @@ def status(code: int) -> UpstreamStatus:
 )
 def test_triggers(error: GatewayError, trigger: FallbackTrigger | None) -> None:
     assert trigger_of(error) is trigger
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ((), 0.0),
+        (((b"retry-after", b"2"),), 2.0),
+        (((b"retry-after", b"0.5"),), 0.5),
+        (((b"retry-after-ms", b"1500"), (b"retry-after", b"9")), 1.5),
+        (((b"retry-after", b"Wed, 21 Oct 2026 07:28:00 GMT"),), float("inf")),
+        (((b"retry-after", b"-1"),), float("inf")),
+    ],
+)
+def test_the_pause_that_a_provider_asks_for(fields: tuple[tuple[bytes, bytes], ...], seconds: float) -> None:
+    assert asked_pause(UpstreamStatus(429, "slow down", code=None, headers=fields)) == seconds
