@@ -23,7 +23,6 @@ NOT_IN_FORCE: Final[Mapping[str, str]] = {
     "gateway.ip_allowlist": "every address may connect",
     "gateway.limits.chunk_overhead_bytes": "always 8192 bytes",
     "gateway.limits.json_depth": "always 256 levels",
-    "gateway.strict_translation": "what a format cannot express is left out",
     "gateway.tls": "clients connect in clear text",
     "gateway.trusted_proxies": "no `x-forwarded-for` is believed",
     "gateway.websocket": "an upgrade is answered 404",
@@ -32,6 +31,8 @@ NOT_IN_FORCE: Final[Mapping[str, str]] = {
 """Settings that are accepted and that this version does not act on, each with what holds instead."""
 
 _INDEX: Final = re.compile(r"\[\d+\]")
+_FETCHED: Final = ("azure-openai", "bedrock", "vertex")
+"""Providers whose credentials are fetched where the target names none."""
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -71,7 +72,8 @@ def _missing_secrets(one: LoadedConfiguration, environ: Mapping[str, str]) -> It
 def _clear_text(one: LoadedConfiguration) -> Iterator[Problem]:
     for index, target in enumerate(one.configuration.providers.targets):
         url = urlsplit(target.base_url or "")
-        if url.scheme == "http" and target.secret_key_ref and url.hostname not in _LOOPBACK:
+        has_secret = target.secret_key_ref or target.provider in _FETCHED
+        if url.scheme == "http" and has_secret and url.hostname not in _LOOPBACK:
             yield one.problem(
                 f"providers.targets[{index}].base_url", "the secret and all prompts travel in clear text", "use https"
             )

@@ -76,6 +76,14 @@ def test_a_secret_in_clear_text(url: str, warned: bool, registry: Registry) -> N
     assert [("clear text" in warning) for warning in found] == [True] * warned
 
 
+def test_a_fetched_token_in_clear_text() -> None:
+    cloud = "providers:\n  targets:\n    - {id: t, provider: vertex, model: m, base_url: %s}\n"
+    loaded = [load_text(HEAD + cloud % url, "f") for url in ("http://vertex.internal", "https://vertex.internal")]
+    (found,) = lint(loaded[:1], {})
+    assert "clear text" in str(found)
+    assert lint(loaded[1:], {}) == []
+
+
 def test_settings_of_a_policy_that_never_runs(registry: Registry) -> None:
     text = HEAD + TARGET % "" + "policy:\n  word-list: {}\n"
     assert warnings(registry, text) == [
