@@ -170,8 +170,9 @@ class Match(msgspec.Struct, frozen=True, gc=False, order=True):
 class Redaction(msgspec.Struct, frozen=True, gc=False, order=True):
     """Put `replacement` in the place of bytes `start` to `end` of text part `part` (UTF-8).
 
-    With a `label` the value is to come back in the answer: what goes out is `<LABEL_1>`, numbered by the chain, the
-    same for the same value and never one that the texts contain already; `replacement` is then used for answers alone.
+    With a `label` it is `<LABEL_1>` instead, numbered by the chain, the same for the same value throughout the phase.
+    If it `comes_back`, the client's answer has the value again in its place; then it is never a placeholder that the
+    texts contain already.
     """
 
     part: int
@@ -179,6 +180,7 @@ class Redaction(msgspec.Struct, frozen=True, gc=False, order=True):
     end: int
     replacement: str
     label: str = ""
+    comes_back: bool = False
 
 
 class View(msgspec.Struct, frozen=True):

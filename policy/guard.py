@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-import orjson
+import msgspec
 
 from gateway.types import Decision, Subject, TextPart, Verdict
 from policy.base import Context, Match, Redaction, View
+from policy.restore import Placeholders
 from policy.steps import STRICTNESS, Clock, Step, told
 from policy.stream import Flow, HeldTooLongError, Watch
+from policy.text import in_json
 
 
 class RefusedError(Exception):
@@ -28,7 +30,7 @@ class RefusedError(Exception):
 class Guard:
     """One answer on its way. `decisions` has one for each policy that guards, by its kind."""
 
-    __slots__ = ("_clock", "_context", "_flows", "_steps", "_subject", "_watch", "decisions")
+    __slots__ = ("_clock", "_context", "_flows", "_placeholders", "_steps", "_subject", "_watch", "decisions")
 
     def __init__(self, watch: Watch, steps: Sequence[Step], subject: Subject, context: Context, clock: Clock) -> None:
         """The patterns of `steps` are numbered as in `watch`."""
@@ -38,6 +40,7 @@ class Guard:
         self._context = context
         self._clock = clock
         self._flows: dict[Hashable, Flow] = {}
+        self._placeholders = Placeholders()
         self.decisions: dict[str, Decision] = {step.kind: step.allowed for step in steps}
 
     def __repr__(self) -> str:
@@ -69,7 +72,8 @@ class Guard:
         for step in self._steps:
             if own := step.own(matches):
                 redactions += self._ask(step, part, own)
-        return redactions
+        placed = self._placeholders.place((part,), redactions)
+        return [_fitting(one, part.kind) for one in placed]
 
     def _ask(self, step: Step, part: TextPart, own: Sequence[Match]) -> Sequence[Redaction]:
         began = self._clock()
@@ -77,9 +81,7 @@ class Guard:
         self._record(step, ruling.verdict, step.decided(ruling.verdict, ruling, (self._clock() - began) // 1000))
         if STRICTNESS[ruling.verdict] > STRICTNESS[Verdict.REDACT]:
             raise RefusedError(told(step, ruling), step.kind)
-        if ruling.verdict is not Verdict.REDACT:
-            return ()
-        return [_fitting(redaction, part.kind) for redaction in ruling.redactions]
+        return ruling.redactions if ruling.verdict is Verdict.REDACT else ()
 
     def _record(self, step: Step, verdict: Verdict, decision: Decision) -> None:
         earlier = self.decisions[step.kind]
@@ -100,10 +102,4 @@ def _fitting(redaction: Redaction, kind: str) -> Redaction:
     """Arguments of tools are JSON: what is put into them must not end the string it stands in."""
     if kind != "tool_arguments":
         return redaction
-    escaped = in_json(redaction.replacement)
-    return Redaction(redaction.part, redaction.start, redaction.end, escaped, redaction.label)
-
-
-def in_json(text: str) -> str:
-    """A text as it stands within a JSON string."""
-    return orjson.dumps(text).decode()[1:-1]
+    return msgspec.structs.replace(redaction, replacement=in_json(redaction.replacement))

@@ -173,22 +173,21 @@ class PiiDetector(Policy[PiiDetectorSettings]):
                 yield _Found(Match(part, start, end, match.pattern), self._names[match.pattern], entity, value)
 
     def _redactions(self, found: list[_Found]) -> list[Redaction]:
-        numbers: dict[tuple[str, bytes], int] = {}
-        counts: dict[str, int] = {}
-        redactions = []
-        for one in found:
-            label = one.entity.label
-            if (label, one.value) not in numbers:
-                numbers[label, one.value] = counts[label] = counts.get(label, 0) + 1
-            replacement = self._replacement(one, numbers[label, one.value])
-            comes_back = label if self.settings.restore else ""
-            redactions.append(Redaction(one.match.part, one.match.start, one.match.end, replacement, comes_back))
-        return redactions
+        label = self.settings.style == "placeholder"
+        return [
+            Redaction(
+                one.match.part,
+                one.match.start,
+                one.match.end,
+                "" if label else self._replacement(one),
+                one.entity.label if label else "",
+                self.settings.restore,
+            )
+            for one in found
+        ]
 
-    def _replacement(self, one: _Found, number: int) -> str:
+    def _replacement(self, one: _Found) -> str:
         style = self.settings.style
-        if style == "placeholder":
-            return f"<{one.entity.label}_{number}>"
         if style == "hash":
             digest = hmac.digest(self.settings.hash_key.encode(), one.value, "sha256").hex()[:16]
             return f"<{one.entity.label}:{digest}>"

@@ -10,43 +10,43 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
+import msgspec
+
 from gateway.types import TextPart
 from policy.base import Redaction
-from policy.guard import in_json
-from policy.text import encode
+from policy.text import encode, in_json
 
 _ARGUMENTS = "tool_arguments"
 
 
 class Placeholders:
-    """The placeholders of one request."""
+    """The placeholders of one phase of an exchange."""
 
-    def __init__(self, texts: Sequence[TextPart]) -> None:
-        self._texts = texts
+    def __init__(self) -> None:
+        self.originals: dict[str, str] = {}
+        """The values that are to come back, by their placeholders."""
         self._taken: dict[tuple[str, str], str] = {}
         self._counts: dict[str, int] = {}
 
-    @property
-    def originals(self) -> dict[str, str]:
-        """The values by their placeholders."""
-        return {placeholder: value for (_, value), placeholder in self._taken.items()}
-
-    def place(self, redactions: Iterable[Redaction]) -> list[Redaction]:
+    def place(self, texts: Sequence[TextPart], redactions: Iterable[Redaction]) -> list[Redaction]:
         """The redactions with placeholders where they have a label; numbered in order of place."""
-        data = [encode(part.text) for part in self._texts]
-        return [self._placed(one, data) if one.label else one for one in sorted(redactions)]
+        data = {one.part: encode(texts[one.part].text) for one in redactions if one.label}
+        return [self._placed(one, data[one.part], texts) if one.label else one for one in sorted(redactions)]
 
-    def _placed(self, one: Redaction, data: Sequence[bytes]) -> Redaction:
-        value = data[one.part][one.start : one.end].decode("utf-8", "replace")
-        placeholder = self._taken.get((one.label, value)) or self._new(one.label, value)
-        return Redaction(one.part, one.start, one.end, placeholder, one.label)
+    def _placed(self, one: Redaction, data: bytes, texts: Sequence[TextPart]) -> Redaction:
+        value = data[one.start : one.end].decode("utf-8", "replace")
+        placeholder = self._taken.get((one.label, value))
+        if placeholder is None:
+            placeholder = self._taken[one.label, value] = self._new(one, texts)
+        if one.comes_back:
+            self.originals[placeholder] = value
+        return msgspec.structs.replace(one, replacement=placeholder)
 
-    def _new(self, label: str, value: str) -> str:
+    def _new(self, one: Redaction, texts: Sequence[TextPart]) -> str:
         while True:
-            number = self._counts[label] = self._counts.get(label, 0) + 1
-            placeholder = f"<{label}_{number}>"
-            if not any(placeholder in part.text for part in self._texts):
-                self._taken[label, value] = placeholder
+            number = self._counts[one.label] = self._counts.get(one.label, 0) + 1
+            placeholder = f"<{one.label}_{number}>"
+            if not (one.comes_back and any(placeholder in part.text for part in texts)):
                 return placeholder
 
 

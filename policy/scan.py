@@ -224,6 +224,10 @@ class Place:
         self._group = 1 if pattern.placed else 0
         self._bounded = _is_bounded(pattern.placed or pattern.regex)
 
+    def prepare(self) -> None:
+        """Compile now what would be compiled at the first occurrence: up to some milliseconds, in a stream's way."""
+        _ = self._search
+
     @functools.cached_property
     def _search(self) -> Callable[[bytes, int], Any]:
         search: Callable[[bytes, int], Any] = _compiled(self._pattern.placed or self._pattern.regex).search

@@ -18,7 +18,7 @@ from gateway.types import Phase, Subject
 from policy.base import Match, Pattern, Policy, Problem, Redaction, Ruling, View
 from policy.dlp_filter import NamedPattern
 from policy.names import NamePattern, matches_any
-from policy.outcome import Message, Mode, Roles, listed, outcome, places
+from policy.outcome import Message, Mode, Roles, Streaming, listed, outcome, places
 from policy.scan import refusal
 from policy.secret_rules import (
     CONTEXTS,
@@ -71,14 +71,7 @@ class SecretDetectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=
         Meta(min_length=1, description="Where to look: in what goes to the model, in what comes back, or both."),
     ] = (Phase.INPUT,)
     roles: Roles = ()
-    streaming: Annotated[
-        Literal["hold_done", "buffer"],
-        Meta(
-            description="For answers in a stream. `hold_done`: everything flows, and the end waits for the verdict. "
-            "`buffer`: nothing leaves before the whole has been judged. To follow so many formats character by "
-            "character, as `guard` does, would take milliseconds for each event."
-        ),
-    ] = "hold_done"
+    streaming: Streaming = "hold_done"
     mode: Mode = "enforce"
     message: Message = ""
 
@@ -95,6 +88,7 @@ class SecretDetector(Policy[SecretDetectorSettings]):
     kind = "secret-detector"
     Settings = SecretDetectorSettings
     reasons = ("secret-detector.token", "secret-detector.context", "secret-detector.pattern")
+    guards = True
 
     def __init__(self, settings: SecretDetectorSettings) -> None:
         super().__init__(settings)

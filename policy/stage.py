@@ -142,8 +142,9 @@ class Stage:
         message = "" if verdict in (Verdict.ALLOW, Verdict.REDACT) else message
         if not redactions or verdict is Verdict.BLOCK:
             return Screening(verdict, decisions, {}, message)
-        if self.phase is Phase.OUTPUT or not any(one.label for one in redactions):
+        if not any(one.label for one in redactions):
             return Screening(verdict, decisions, redact(texts, redactions), message)
-        placeholders = Placeholders(texts)
-        replaced = redact(texts, placeholders.place(redactions))
-        return Screening(verdict, decisions, replaced, message, placeholders.originals)
+        placeholders = Placeholders()
+        replaced = redact(texts, placeholders.place(texts, redactions))
+        back = placeholders.originals if self.phase is Phase.INPUT else {}
+        return Screening(verdict, decisions, replaced, message, back)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+import orjson
+
 from gateway.types import TextPart
 from policy.base import Redaction
 
@@ -19,6 +22,11 @@ def encode(text: str) -> bytes:
 def is_encodable(text: str) -> bool:
     """Whether the text has a UTF-8 form as it stands."""
     return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def in_json(text: str) -> str:
+    """A text as it stands within a JSON string."""
+    return orjson.dumps(text).decode()[1:-1]
 
 
 def bared(body: bytes) -> bytes | None:
@@ -55,7 +63,7 @@ def merged(redactions: Iterable[Redaction]) -> list[Redaction]:
 
 
 def _merge(first: Redaction, second: Redaction) -> Redaction:
-    return Redaction(first.part, first.start, max(first.end, second.end), first.replacement, first.label)
+    return msgspec.structs.replace(first, end=max(first.end, second.end))
 
 
 def _replace(data: bytes, spans: Sequence[Redaction]) -> str:

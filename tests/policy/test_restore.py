@@ -16,18 +16,28 @@ ORIGINALS = {"<EMAIL_1>": "jane@example.com", "<EMAIL_12>": "<EMAIL_1>", "<CARD_
 
 def test_the_same_value_has_the_same_placeholder() -> None:
     texts = [TextPart("ab ab cd"), TextPart("cd")]
-    placeholders = Placeholders(texts)
+    placeholders = Placeholders()
     placed = placeholders.place(
-        [Redaction(1, 0, 2, "", "X"), Redaction(0, 0, 2, "", "X"), Redaction(0, 3, 5, "", "X"), Redaction(0, 6, 8, "y")]
+        texts,
+        [
+            Redaction(1, 0, 2, "", "X", True),
+            Redaction(0, 0, 2, "", "X", True),
+            Redaction(0, 3, 5, "", "X", True),
+            Redaction(0, 6, 8, "y"),
+        ],
     )
     assert [one.replacement for one in placed] == ["<X_1>", "<X_1>", "y", "<X_2>"]
     assert placeholders.originals == {"<X_1>": "ab", "<X_2>": "cd"}
+    (again,) = placeholders.place([TextPart("cd")], [Redaction(0, 0, 2, "", "X")])
+    assert again.replacement == "<X_2>"
 
 
-def test_a_placeholder_that_a_text_contains_is_not_used() -> None:
-    placeholders = Placeholders([TextPart("value"), TextPart("what is <X_1>, and <X_3>?")])
-    placed = placeholders.place([Redaction(0, 0, 1, "", "X"), Redaction(0, 1, 2, "", "X")])
-    assert [one.replacement for one in placed] == ["<X_2>", "<X_4>"]
+def test_a_placeholder_that_a_text_contains_is_not_used_for_what_comes_back() -> None:
+    texts = [TextPart("value"), TextPart("what is <X_1>, and <X_3>?")]
+    redactions = [Redaction(0, 0, 1, "", "X", True), Redaction(0, 1, 2, "", "X", True)]
+    assert [one.replacement for one in Placeholders().place(texts, redactions)] == ["<X_2>", "<X_4>"]
+    for_good = Redaction(0, 0, 1, "", "X")
+    assert [one.replacement for one in Placeholders().place(texts, [for_good])] == ["<X_1>"]
 
 
 def test_a_value_is_not_searched_for_placeholders() -> None:
