@@ -61,7 +61,7 @@ class Vitals:
         self._told_accepted = accepted
         seen, self._told_audit = self._told_audit, self._audit.stats
         self._records.inc(self._told_audit.written - seen.written)
-        self._gaps.inc(self._told_audit.gaps - seen.gaps)
+        self._gaps.inc(self._told_audit.dropped - seen.dropped)
         self._backlog.set(self._told_audit.backlog_bytes)
         if now >= self._next_pools:
             self._next_pools = now + POOLS_SECONDS

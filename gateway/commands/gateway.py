@@ -30,6 +30,7 @@ from gateway.supervisor import (
     reserve_port,
 )
 from gateway.types import FailMode
+from gateway.upstream.egress import Egress
 
 
 @click.group("gateway")
@@ -85,6 +86,12 @@ def run(
         sys.exit(2)
     for problem in lint(loaded, os.environ):
         click.echo(str(problem), err=True)
+    try:
+        Egress.from_environment(os.environ)
+    except ValueError as error:
+        # Every worker reads it; told here it is one sentence instead of a worker that cannot start.
+        click.echo(f"{error} Or unset it, to reach providers directly.", err=True)
+        sys.exit(2)
     settings = loaded[0].configuration.gateway
     host, number = _address(listen or settings.listen)
     if port is not None:
