@@ -232,6 +232,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="how long a slice is, where requests are whole")
     parser.add_argument("--rate", type=float, help="requests a second where the rate is fixed")
     parser.add_argument("--streams", type=int, help="how many streams flow at once")
+    parser.add_argument("--chunks", type=int, help="events of a stream")
     parser.add_argument("--no-gateway", action="store_true", help="only direct and nginx")
     parser.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else, on stdout")
     parser.add_argument("--check", action="store_true", help="exit 1 if a gate is missed or was not measured")
@@ -248,6 +249,7 @@ def main() -> int:
         "seconds": arguments.seconds,
         "rate": arguments.rate,
         "streams": arguments.streams,
+        "chunks": arguments.chunks,
     }
     plan = Plan(**{**asdict(plan), **{key: value for key, value in wished.items() if value is not None}})
     console = Console(stderr=arguments.json, width=None if sys.stdout.isatty() else 120)

@@ -401,6 +401,7 @@ def test_compare_measures_every_side_and_saves_nothing_unless_asked() -> None:
         "--only=1 KB",
         "--only=stream",
         "--streams=20",
+        "--chunks=30",
         "--no-save",
         "--json",
     ]
@@ -431,7 +432,7 @@ def test_every_configuration_of_the_load_test_is_valid(tmp_path: Path) -> None:
 
 def test_locust_runs_every_scenario_against_the_gateway(tmp_path: Path) -> None:
     report = tmp_path / "report.html"
-    options = ["--seconds=5", "--users=10", "--ttft-ms=5", "--gap-ms=2", "--chunks=20", f"--report={report}"]
+    options = ["--seconds=4", "--users=10", "--ttft-ms=5", "--gap-ms=2", "--chunks=20", f"--report={report}"]
     command = [sys.executable, "-m", "loadtest.run", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55)
     assert done.returncode == 0, done.stdout + done.stderr
