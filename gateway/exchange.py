@@ -689,17 +689,8 @@ class Exchange:
 
     def request_head(self, target: Target, lane: Lane, *, stream: bool) -> bytes:
         """The provider's request head, up to the fields that differ with every request."""
-        request = self.request
-        path = lane.stream_path if stream else lane.path
-        if request.query and (query := lane.query(request.query)):
-            path = b"%b%b%b" % (path, b"&" if b"?" in path else b"?", query)
-        lines = request.lines
-        if lane.keep is not None:
-            lines = lane.keep(lines)
-        if target.own_fields:
-            lines = [line for line in lines if line.partition(b":")[0].lower() not in target.own_fields]
         credential = self.binding.credential or lane.credential
-        return b"POST %b HTTP/1.1\r\n%b%b%b" % (path, lane.fields, credential, b"".join(lines))
+        return lane.head(self.request.query, self.request.lines, target.own_fields, credential, stream=stream)
 
     def on_connect_failed(self, error: GatewayError) -> None:
         """The pool could not get a connection."""

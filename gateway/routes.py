@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from gateway.config.schema import CircuitBreaker, Fallback, FallbackTrigger, RoutingStrategy
@@ -120,6 +120,22 @@ class Lane:
         self.lasting = lasting
         self.keep = keep
         self.meters = True
+
+    def head(
+        self, query: bytes, lines: Sequence[bytes], own_fields: Collection[bytes], credential: bytes, *, stream: bool
+    ) -> bytes:
+        """A request's head, up to the fields that differ with every request.
+
+        `query` and `lines` are the client's; `own_fields` names the fields that the target's operator has set.
+        """
+        path = self.stream_path if stream else self.path
+        if query and (query := self.query(query)):
+            path = b"%b%b%b" % (path, b"&" if b"?" in path else b"?", query)
+        if self.keep is not None:
+            lines = self.keep(lines)
+        if own_fields:
+            lines = [line for line in lines if line.partition(b":")[0].lower() not in own_fields]
+        return b"POST %b HTTP/1.1\r\n%b%b%b" % (path, self.fields, credential, b"".join(lines))
 
     def signature(self, body: bytes, *, stream: bool, now: float) -> bytes:
         """The header lines that sign one request. 12 µs for 1 KB."""

@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "init": Entry("gateway.commands.init:command", "Write a first policy-config.yaml."),
     "policy": Entry("gateway.commands.policy:group", "Check configurations."),
     "gateway": Entry("gateway.commands.gateway:group", "Run the gateway."),
+    "explain": Entry("gateway.commands.explain:command", "Show what would become of a request, without sending it."),
     "gateway-key": Entry("gateway.commands.gateway_key:group", "Create and manage gateway keys."),
     "escalation": Entry("gateway.commands.escalation:group", "Approve or refuse requests that wait for a person."),
     "audit": Entry("gateway.commands.audit:group", "Verify, follow and export the audit log."),

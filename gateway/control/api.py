@@ -1,7 +1,7 @@
 """What the control process answers over HTTP, on a Unix socket in the run folder that workers relay to.
 
-`/metrics`, `/api/v1/status`, and what waits for a person (`escalation_api.py`). Errors have the shape that the rest of
-the gateway's errors have.
+`/metrics`, `/api/v1/status`, what waits for a person (`escalation_api.py`) and what would become of a request
+(`explain_api.py`). Errors have the shape that the rest of the gateway's errors have.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from aiohttp import web
 from gateway import exposition
 from gateway.control.escalation_api import add_routes, api_token
 from gateway.control.escalations import Escalations
+from gateway.control.explain_api import Explain
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound, envelope
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -57,7 +58,9 @@ def application(source: Source) -> web.Application:
     app = web.Application(middlewares=[_errors])
     app.router.add_get("/metrics", _Metrics(source.run_folder))
     app.router.add_get("/api/v1/status", _Status(source))
-    add_routes(app, source.escalations, api_token(source.run_folder.parent))
+    token = api_token(source.run_folder.parent)
+    add_routes(app, source.escalations, token)
+    app.router.add_post("/api/v1/explain", Explain(source.run_folder, token).answer)
     return app
 
 

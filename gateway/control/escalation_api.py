@@ -120,7 +120,7 @@ class _API:
 
     async def _answer(self, request: web.Request, work: Callable[[Escalations], Any]) -> web.Response:
         try:
-            self._admit(request)
+            admit(request, self._token)
             return _json(await work(self._opened()))
         except EscalationNotFound as error:
             return _error(request, NotFound(str(error)))
@@ -131,10 +131,12 @@ class _API:
         except GatewayError as error:
             return _error(request, error)
 
-    def _admit(self, request: web.Request) -> None:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
-            raise InvalidAPIKey(f"This path wants the API token, which is in `{TOKEN_FILE}` in the state folder.")
+
+def admit(request: web.Request, token: bytes) -> None:
+    """Let a request with the API token in. Raises InvalidAPIKey for every other."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token):
+        raise InvalidAPIKey(f"This path wants the API token, which is in `{TOKEN_FILE}` in the state folder.")
 
 
 async def _labels(request: web.Request) -> dict[str, str]:
