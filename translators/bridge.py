@@ -78,6 +78,7 @@ class Outbound(msgspec.Struct, frozen=True):
     """A dialect in which a provider is spoken to.
 
     `names` are the names of tools that the dialect allows; `stream_media` is the content type of its streams.
+    `asks_usage`: its streams have usage only when they are asked for it, which some servers refuse.
     """
 
     encode: Callable[[ChatRequest, Asked, Notes], bytes]
@@ -85,6 +86,7 @@ class Outbound(msgspec.Struct, frozen=True):
     reader: Callable[[], StreamReader]
     names: ToolNames
     stream_media: bytes = EVENT_STREAM
+    asks_usage: bool = False
 
 
 class Bridge:
@@ -96,6 +98,7 @@ class Bridge:
         self._inbound = inbound
         self._outbound = outbound
         self._provider = provider
+        self._asks_usage = outbound.asks_usage and "stream_options" not in provider.refuses
         self._unmetered = msgspec.structs.replace(provider, refuses=provider.refuses | {"stream_options"})
         self._now = now
         self.wire = inbound.format.wire
@@ -121,7 +124,8 @@ class Bridge:
             raise InvalidRequest(f"The request has a field of the wrong type: {error}") from error
         echo = self._inbound.echo(body) if self._inbound.echo is not None else {}
         carried = Carried(names, estimated_tokens(body), echo)
-        return Translated(encoded, notes.all(), strip_usage=meter and request.stream, carried=carried)
+        asks = meter and request.stream and self._asks_usage
+        return Translated(encoded, notes.all(), strip_usage=asks, carried=carried)
 
     def answer(self, body: bytes, model: str, carried: Carried = NOTHING_CARRIED) -> bytes:
         """A complete answer in the client's dialect. Raises UpstreamInvalid."""

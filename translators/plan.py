@@ -142,7 +142,11 @@ OUTBOUND: Final[Mapping[str, Outbound]] = {
         stream_media=b"application/x-ndjson",
     ),
     "openai_chat": Outbound(
-        openai_requests_out.encode, openai_answers_in.decode, openai_answers_in.Reader, openai_requests_out.NAMES
+        openai_requests_out.encode,
+        openai_answers_in.decode,
+        openai_answers_in.Reader,
+        openai_requests_out.NAMES,
+        asks_usage=True,
     ),
     "openai_responses": Outbound(
         responses_requests_out.encode,

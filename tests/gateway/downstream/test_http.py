@@ -168,7 +168,7 @@ def test_the_largest_body() -> None:
         chunked(b"x" * 600_000, b"y" * 600_000),
     ],
 )
-def test_a_larger_body_is_refused_readably(request_: bytes) -> None:
+def test_T7_a_larger_body_is_refused_readably(request_: bytes) -> None:
     """The answer waits while the client goes on sending: a reset would destroy it (RFC 9112, section 9.6)."""
     wire = Wire()
     wire.sends(request_)
