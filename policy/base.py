@@ -245,8 +245,9 @@ class Policy(Generic[S]):
     It has no state that a request changes: the same object serves all requests, in any thread.
 
     Settings of these names are obeyed for every policy that has them, without a word of its own: `mode` (`monitor`:
-    what it says is recorded and nothing comes of it), `streaming` (`hold_done`, `guard` or `buffer`), and `on_error`
-    (`block` or `allow`, in place of the gateway's fail mode).
+    what it says is recorded and nothing comes of it), `decode` (its patterns are looked for in other readings of each
+    text as well, and it is asked about each of them as about a text), `streaming` (`hold_done`, `guard` or `buffer`),
+    and `on_error` (`block` or `allow`, in place of the gateway's fail mode).
     """
 
     kind: ClassVar[str]

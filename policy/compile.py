@@ -135,6 +135,7 @@ def _step(policy: Policy[Any], phase: Phase, hook: Hook, failure: _Failure, firs
         failure.mode_for(policy.settings),
         failure.on_error,
         monitors=getattr(policy.settings, "mode", "") == "monitor",
+        decodes=bool(policy.patterns) and getattr(policy.settings, "decode", False),
         guards=policy.guards and _streaming(policy) == Delivery.GUARD,
         after=policy.after,
     )

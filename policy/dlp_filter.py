@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from gateway.types import Phase, Subject, TextPart, Verdict
 from policy.base import Match, Pattern, Policy, Problem, Redaction, Ruling, View
-from policy.outcome import Streaming
+from policy.outcome import Decode, Streaming
 from policy.scan import refusal
 from policy.terms import term_patterns
 from policy.text import is_encodable
@@ -86,6 +86,7 @@ class DlpFilterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         tuple[Role, ...],
         Meta(description="Look only at texts of these speakers. Empty means all of them."),
     ] = ()
+    decode: Decode = False
     streaming: Streaming = "hold_done"
     mode: Annotated[
         Literal["enforce", "monitor"],

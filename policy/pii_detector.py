@@ -17,7 +17,7 @@ from msgspec import Meta
 from gateway.types import Phase, Subject
 from policy.base import Match, Policy, Problem, Redaction, Ruling, View
 from policy.names import NamePattern, matches_any
-from policy.outcome import Message, Mode, Roles, Streaming, listed, outcome, places
+from policy.outcome import Decode, Message, Mode, Roles, Streaming, listed, outcome, places
 from policy.pii_rules import AFTER, BEFORE, DEFAULT, ENTITIES, SPLIT, Candidate, Entity
 from policy.text import encode
 
@@ -92,6 +92,7 @@ class PiiDetectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         Meta(min_length=1, description="Where to look: in what goes to the model, in what comes back, or both."),
     ] = (Phase.INPUT,)
     roles: Roles = ()
+    decode: Decode = False
     streaming: Streaming = "hold_done"
     mode: Mode = "enforce"
     message: Message = ""

@@ -18,7 +18,7 @@ from gateway.types import Phase, Subject
 from policy.base import Match, Pattern, Policy, Problem, Redaction, Ruling, View
 from policy.dlp_filter import NamedPattern
 from policy.names import NamePattern, matches_any
-from policy.outcome import Message, Mode, Roles, Streaming, listed, outcome, places
+from policy.outcome import Decode, Message, Mode, Roles, Streaming, listed, outcome, places
 from policy.scan import refusal
 from policy.secret_rules import (
     CONTEXTS,
@@ -71,6 +71,7 @@ class SecretDetectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=
         Meta(min_length=1, description="Where to look: in what goes to the model, in what comes back, or both."),
     ] = (Phase.INPUT,)
     roles: Roles = ()
+    decode: Decode = False
     streaming: Streaming = "hold_done"
     mode: Mode = "enforce"
     message: Message = ""

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
 
 from gateway.types import Decision, Phase, Screening, Subject, TextPart, Verdict
 from policy import scan
 from policy.base import NO_CONTEXT, Context, Match, Pattern, Redaction, Ruling, View
 from policy.guard import Guard
+from policy.normalise import Reading, readings
 from policy.restore import Placeholders
-from policy.steps import STRICTNESS, Clock, Step, told
+from policy.steps import STRICTNESS, Clock, Step, both, told
 from policy.stream import Watch
 from policy.text import bared, redact
+
+
+class _Hidden(NamedTuple):
+    """What was found in another reading of text `part`."""
+
+    part: int
+    reading: Reading
+    shown: TextPart
+    matches: Sequence[Match]
+
+    def mapped(self, ruling: Ruling) -> Ruling:
+        """A ruling on the reading as one on the text that it is a reading of."""
+        redactions = []
+        for one in ruling.redactions:
+            start, end = self.reading.span(one.start, one.end)
+            redactions.append(msgspec.structs.replace(one, part=self.part, start=start, end=end))
+        return msgspec.structs.replace(ruling, redactions=tuple(redactions))
 
 
 class Stage:
@@ -33,6 +54,7 @@ class Stage:
         self._clock = clock
         self._scanner = scan.scanner(tuple(patterns), engine) if patterns else None
         self.clean = Screening(Verdict.ALLOW, tuple(step.allowed for step in steps))
+        self._decodes = any(step.decodes for step in steps)
         self._only_scans = all(step.scans for step in steps)
         self._guards, self._watch = self._guarding(patterns, engine) if guards else ((), None)
 
@@ -56,7 +78,7 @@ class Stage:
         `body` is valid JSON in UTF-8. Each of its texts then stands in it word for word between two quotes, but for
         escapes; and a quote or a newline beside a text is the same to every pattern once quotes are newlines.
         """
-        if self._scanner is None or not self._only_scans:
+        if self._scanner is None or self._decodes or not self._only_scans:
             return None
         bare = bared(body)
         if bare is None:
@@ -81,27 +103,41 @@ class Stage:
     ) -> Screening:
         """What the chain says of some texts. `decided` has what policies have said of them already, as they flowed."""
         matches: Sequence[Match] = ()
+        hidden: Sequence[_Hidden] = ()
         broken: Exception | None = None
         if self._scanner is not None:
             try:
                 matches = self._scanner.find(texts)
+                hidden = self._hidden(texts) if self._decodes else ()
             except Exception as error:
                 broken = error
-            if not matches and self._only_scans and broken is None and decided is None:
+            if not matches and not hidden and self._only_scans and broken is None and decided is None:
                 return self.clean  # built once: on most texts a chain of patterns costs its scan and nothing else
-        return self._walk(subject, texts, matches, broken, delivered, context, decided or {})
+        return self._walk(subject, texts, (matches, hidden), broken, delivered, context, decided or {})
+
+    def _hidden(self, texts: Sequence[TextPart]) -> list[_Hidden]:
+        """What is found in other readings of the texts."""
+        assert self._scanner is not None
+        found = []
+        for number, part in enumerate(texts):
+            for reading in readings(part.text):
+                shown = TextPart(reading.text, part.role, part.kind, part.path)
+                if matches := self._scanner.find((shown,)):
+                    found.append(_Hidden(number, reading, shown, matches))
+        return found
 
     def _walk(
         self,
         subject: Subject,
         texts: Sequence[TextPart],
-        matches: Sequence[Match],
+        seen: tuple[Sequence[Match], Sequence[_Hidden]],
         broken: Exception | None,
         delivered: bool,
         context: Context,
         decided: Mapping[str, Decision],
     ) -> Screening:
         """Ask each policy in turn. `broken` is the error that the scan met."""
+        matches, hidden = seen
         decisions: list[Decision] = []
         redactions: list[Redaction] = []
         message = ""
@@ -111,11 +147,17 @@ class Stage:
                 decisions.append(decided[step.kind])
                 continue
             own = step.own(matches) if step.scans else ()
-            if step.scans and not own and broken is None:
+            veiled = [(one, theirs) for one in hidden if step.decodes and (theirs := step.own(one.matches))]
+            if step.scans and not own and not veiled and broken is None:
                 decisions.append(step.allowed)
                 continue
             began = self._clock()
-            ruling = self._ask(step, subject, View(texts, own, context), broken)
+            ruling = Ruling()
+            if own or not veiled:
+                ruling = self._ask(step, subject, View(texts, own, context), broken)
+            for one, theirs in veiled:
+                said_there = step.ask(subject, View((one.shown,), theirs, context))
+                ruling = both(ruling, one.mapped(said_there))
             said = Verdict.BLOCK if delivered and ruling.verdict is Verdict.REDACT else ruling.verdict
             decisions.append(step.decided(said, ruling, (self._clock() - began) // 1000))
             if STRICTNESS[said] > STRICTNESS[verdict]:

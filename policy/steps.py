@@ -23,7 +23,8 @@ class Step(msgspec.Struct, frozen=True):
     """One policy in one phase. Its patterns are those from `first` to before `last` in the phase's scanner.
 
     `allowed` is its decision where it has nothing to say; `monitors`: what it says is recorded and nothing comes of it;
-    `guards`: it judges streams as they flow, and needs `after` bytes after a match for that.
+    `decodes`: it sees what texts say when they are read in other ways (`normalise.py`); `guards`: it judges streams as
+    they flow, and needs `after` bytes after a match for that.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Step(msgspec.Struct, frozen=True):
     fail_mode: FailMode
     on_error: OnError
     monitors: bool = False
+    decodes: bool = False
     guards: bool = False
     after: int = 0
 
@@ -78,6 +80,15 @@ class Step(msgspec.Struct, frozen=True):
     def decided(self, said: Verdict, ruling: Ruling, microseconds: int) -> Decision:
         """The ruling as a decision; `said` may be stricter than the ruling's own verdict."""
         return Decision(self.kind, self.allowed.phase, said, ruling.reason, ruling.detail, microseconds)
+
+
+def both(one: Ruling, other: Ruling) -> Ruling:
+    """Two rulings of one policy as one: the stricter, with the redactions of both."""
+    weight = STRICTNESS[one.verdict], bool(one.reason)
+    stricter = other if (STRICTNESS[other.verdict], bool(other.reason)) > weight else one
+    if stricter.verdict is not Verdict.REDACT:
+        return stricter
+    return msgspec.structs.replace(stricter, redactions=(*one.redactions, *other.redactions))
 
 
 def told(step: Step, ruling: Ruling) -> str:
