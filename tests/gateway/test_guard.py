@@ -337,3 +337,20 @@ def test_a_request_without_values_passes_as_before(playbook: Callable[..., Play]
     frame = chunk(delta("Hello <EMAIL_1>"))
     play.provider().says(SSE_HEAD, frame)
     assert play.client.writes[-1] == frame
+
+
+# What large bodies cost the event loop
+
+
+@pytest.mark.parametrize(("text", "threads"), [("word " * 20_000, 0), ("a falcon " * 20_000, 1)])
+def test_a_large_body_is_looked_at_closely_in_a_thread_only_if_need_be(
+    playbook: Callable[..., Play], text: str, threads: int
+) -> None:
+    play = playbook(configuration(policies=dlp("redact", "[input]", "[falcon]"), chain="audit-logger, dlp-filter"))
+    play.ask({**CHAT, "messages": [{"role": "user", "content": text}]})
+    assert len(play.threads) == threads
+    for _ in range(threads):
+        play.work()
+    assert b"falcon" not in play.provider().asked
+    play.provider().says(respond(b"{}"))
+    assert play.finish()["outcome"] == "completed"
