@@ -1,8 +1,8 @@
-"""OpenAI operations that are passed on as they are: completions, responses, moderations, images.
+"""OpenAI operations that are passed on as they are: completions, responses, moderations.
 
 Of a request are read `model`, `stream` and the texts: all strings that are not a known setting, so that an extension
 cannot carry text past a policy. Of an answer: usage, and the texts of completions and responses. Prompts given as lists
-of token ids carry no text that could be read. Audio is multipart and not JSON, so not here.
+of token ids carry no text that could be read. Audio and images are in `openai_media`.
 
 Reference: https://platform.openai.com/docs/api-reference.
 """
