@@ -87,6 +87,8 @@ if TYPE_CHECKING:
 
 INLINE_BYTES: Final = 256 * 1024
 """Up to this size the event loop itself reads an answer's usage (0.5 ms)."""
+SCREEN_SECONDS: Final = 30.0
+"""A thread that screens for longer hangs, or waits behind others that do: what that means, the fail mode says."""
 GLANCE_INLINE_BYTES: Final = 48 * 1024
 """Up to this size the event loop itself looks for all patterns at once: 250 of them take 0.35 ms, on the worst of texts
 (nothing but `@`) 4 ms."""
@@ -466,6 +468,7 @@ class Exchange:
         self.subject = self._describe()
         if len(body) > SCREEN_INLINE_BYTES:
             self._step(State.SCREENING)
+            self.deadline = self.services.clock() + SCREEN_SECONDS
             self.services.run_in_thread(self._look_closely, self._screened)
             return False
         self.texts = self.view.texts()
@@ -478,8 +481,9 @@ class Exchange:
         return self.binding.configuration.pipeline.screen(self.subject, self.texts)
 
     def _screened(self, screening: Screening | BaseException) -> None:
-        if self.state is not State.SCREENING:
+        if self.state is not State.SCREENING or self.deadline == _NEVER:
             return
+        self.deadline = _NEVER
         try:
             if isinstance(screening, BaseException):
                 raise screening
@@ -1226,6 +1230,8 @@ class Exchange:
         elif self.state is State.RELAYING and (self.client_paused or self._seen != seen):
             # Looked at by the sweep instead of renewed by every chunk: that would cost 0.1 µs each.
             self.deadline = now + self.idle_seconds
+        elif self.state is State.SCREENING:
+            self._screened(self.binding.configuration.pipeline.overdue())
         elif self.state is State.WAITING:
             self._break(UpstreamTimeout("The provider did not begin to answer in time."))
         elif self.state is State.RELAYING:

@@ -116,6 +116,10 @@ class Pipeline(Protocol):
         """The input phase on a valid JSON body of which no policy has anything to say; None: `screen` must tell."""
         ...
 
+    def overdue(self) -> Screening:
+        """The input phase where it did not come to an end in time: what the fail mode says. It is reported, too."""
+        ...
+
     def screen(self, subject: Subject, texts: Sequence[TextPart]) -> Screening:
         """The input phase. Never raises: an error inside a policy becomes what the fail mode says."""
         ...
@@ -261,6 +265,9 @@ class Policy(Generic[S]):
     guards: ClassVar[bool] = False
     """It can judge an answer while it flows (`streaming: guard`): by its matches, `BEFORE` bytes before and `after`
     bytes after each of them, and nothing else."""
+    weight: ClassVar[int] = 1
+    """How many times as long as a scan for patterns it takes for a text of some size: decides when the chain leaves the
+    event loop for a thread (`INLINE_BYTES`)."""
     after: int = 0
     """For `guards`: so many bytes after a match are needed to judge it, so that they are waited for."""
 

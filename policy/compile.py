@@ -29,6 +29,7 @@ from policy.human_oversight import HumanOversight, HumanOversightSettings
 from policy.language_validator import LanguageValidator
 from policy.model_access import ModelAccess
 from policy.pii_detector import PiiDetector
+from policy.prompt_injection import PromptInjection
 from policy.quality_scorer import QualityScorer
 from policy.rbac import Rbac
 from policy.response_rewriter import ResponseRewriter
@@ -47,6 +48,7 @@ KINDS: dict[str, type[Policy[Any]]] = {
     LanguageValidator.kind: LanguageValidator,
     ModelAccess.kind: ModelAccess,
     PiiDetector.kind: PiiDetector,
+    PromptInjection.kind: PromptInjection,
     QualityScorer.kind: QualityScorer,
     Rbac.kind: Rbac,
     ResponseRewriter.kind: ResponseRewriter,
@@ -99,6 +101,7 @@ def compile_chain(
         oversight=oversight if isinstance(oversight, HumanOversightSettings) else None,
         incoming=incoming,
         outgoing=outgoing,
+        weight=max((policy.weight for policy in policies), default=1),
     )
 
 
@@ -196,6 +199,7 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
     oversight: HumanOversightSettings | None
     incoming: Stage
     outgoing: Stage
+    weight: int = 1
 
     def __repr__(self) -> str:
         steps = [f"{stage.phase} {step.kind}" for stage in (self.incoming, self.outgoing) for step in stage.steps]
@@ -204,6 +208,9 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
 
     def glance(self, body: bytes) -> Screening | None:
         return None if self.moderation is not None else self.incoming.glance(body)
+
+    def overdue(self) -> Screening:
+        return self.incoming.overdue()
 
     def screen(self, subject: Subject, texts: Sequence[TextPart]) -> Screening:
         return self.incoming.judge(subject, texts) if self.reads_input else ALLOWED
@@ -227,4 +234,4 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
 
     def scan_cost_bytes(self, texts: Sequence[TextPart]) -> int:
         # A character beyond ASCII takes at most four bytes (RFC 3629, section 3); isascii() is a flag, not a search.
-        return sum([len(part.text) if part.text.isascii() else 4 * len(part.text) for part in texts])
+        return self.weight * sum([len(part.text) if part.text.isascii() else 4 * len(part.text) for part in texts])

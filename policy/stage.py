@@ -88,6 +88,18 @@ class Stage:
         except Exception:
             return None  # the closer look meets the same error, and knows what it means
 
+    def overdue(self) -> Screening:
+        """What it means that the phase takes too long. Which policy is to blame nobody knows, so each one's fail mode
+        is asked. Never raises."""
+        error = TimeoutError("the policies did not come to an end in time")
+        decisions: list[Decision] = []
+        for step in self.steps:
+            ruling = step.failed(error)
+            decisions.append(step.decided(ruling.verdict, ruling, 0))
+            if ruling.verdict is Verdict.BLOCK:
+                return Screening(Verdict.BLOCK, tuple(decisions), {}, told(step, ruling))
+        return Screening(Verdict.ALLOW, tuple(decisions))
+
     def guard(self, subject: Subject, context: Context) -> Guard | None:
         """What judges one stream as it flows; None: nothing does."""
         return None if self._watch is None else Guard(self._watch, self._guards, subject, context, self._clock)

@@ -354,3 +354,24 @@ def test_a_large_body_is_looked_at_closely_in_a_thread_only_if_need_be(
     assert b"falcon" not in play.provider().asked
     play.provider().says(respond(b"{}"))
     assert play.finish()["outcome"] == "completed"
+
+
+@pytest.mark.parametrize(("fail_mode", "passes"), [("block", False), ("allow", True)])
+def test_a_policy_that_hangs_is_what_the_fail_mode_says(
+    playbook: Callable[..., Play], fail_mode: str, passes: bool
+) -> None:
+    policies = dlp("redact", "[input]", "[falcon]")
+    gateway = f"gateway: {{fail_mode: {fail_mode}}}"
+    play = playbook(configuration(policies=policies, chain="audit-logger, dlp-filter", gateway=gateway))
+    play.ask({**CHAT, "messages": [{"role": "user", "content": "a falcon " * 4_000}]})
+    play.advance(29)
+    assert play.client.transcript == []
+    play.advance(2)
+    assert isinstance(play.faults.pop(), TimeoutError)
+    if passes:
+        play.provider().says(respond(b"{}"))
+    else:
+        assert play.client.transcript == ["refused: 409 input_blocked"]
+    play.work()
+    assert play.finish()["outcome"] == ("completed" if passes else "refused")
+    assert len(play.pool.providers) == passes
