@@ -1,15 +1,15 @@
-"""Request bodies that clients compressed: from the bytes on the wire to the JSON that everything else reads.
+"""Bodies that were compressed: from the bytes on the wire to those that everything else reads.
 
-One coding of `gzip`, `deflate` and `zstd` is undone (RFC 9110, section 8.4.1; RFC 8878). What comes out is bounded, so
-that a small body which unfolds to gigabytes costs no more than a large one: the work stops at the bound. It knows of no
-request and no event loop: who calls it does so in a thread.
+One coding of `gzip`, `deflate` and `zstd` is undone (RFC 9110, section 8.4.1; RFC 8878), piece by piece, so that who
+asks for the pieces can stop: a small body which unfolds to gigabytes then costs no more than a large one. It knows of
+no request and no event loop: who decodes a whole request body (`decoded`) does so in a thread.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Generator, Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
 
 import zstandard
 
@@ -27,12 +27,90 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 _ZLIB: Final = zlib.MAX_WBITS
 
 
-Unfold = Callable[[bytes], Iterator[bytes]]
-"""Undoes one coding, piece by piece."""
+class Unfolding(Protocol):
+    """One coding on its way to being undone, whatever the pieces in which it comes."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What some more of it unfolds to, piece by piece. Raises what `FAULTS` names."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """What has come so far is whole."""
+        ...
 
 
-def unfolding(field: bytes | None) -> Unfold | None:
-    """What undoes the coding that a Content-Encoding field names; None where the body is as it is.
+class _Zlib:
+    """`deflate` is the zlib format (RFC 9110, section 8.4.1.2), not the bare stream that some take it for. `gzip` may
+    be several members, one after the other (RFC 1952, section 2.2)."""
+
+    __slots__ = ("_members", "_stream", "_window")
+
+    def __init__(self, window: int, *, members: bool) -> None:
+        self._window = window
+        self._members = members
+        self._stream = zlib.decompressobj(window)
+
+    @property
+    def complete(self) -> bool:
+        return self._stream.eof
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        full = False
+        while data or full:
+            if self._stream.eof:
+                if not self._members:
+                    raise EOFError
+                self._stream = zlib.decompressobj(self._window)
+            piece = self._stream.decompress(data, _STEP)
+            data = self._stream.unconsumed_tail or self._stream.unused_data
+            full = len(piece) == _STEP and not self._stream.eof  # there may be more without any more input
+            yield piece
+
+
+class _Zstd:
+    """One frame or several, one after the other (RFC 8878, section 3)."""
+
+    __slots__ = ("_decompressor", "_frame")
+
+    def __init__(self) -> None:
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+        self._frame = self._decompressor.decompressobj()
+
+    @property
+    def complete(self) -> bool:
+        return self._frame.eof
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        at = 0
+        while at < len(data):
+            if self._frame.eof:
+                self._frame = self._decompressor.decompressobj()
+            given = data[at : at + _ZSTD_INPUT]
+            yield self._frame.decompress(given)
+            at += len(given) - len(self._frame.unused_data)
+
+
+_CODINGS: Final[dict[bytes, Callable[[], Unfolding]]] = {
+    b"gzip": lambda: _Zlib(_GZIP, members=True),
+    b"x-gzip": lambda: _Zlib(_GZIP, members=True),
+    b"deflate": lambda: _Zlib(_ZLIB, members=False),
+    b"zstd": _Zstd,
+}
+SUPPORTED: Final = ("gzip", "deflate", "zstd")
+"""What a client may send. `x-gzip` is an old name of `gzip` (RFC 9110, section 8.4.1.3)."""
+FAULTS: Final = (zlib.error, zstandard.ZstdError, EOFError)
+"""What data that is damaged, or followed by more, comes to."""
+
+
+def undo(coding: bytes) -> Unfolding | None:
+    """What undoes a coding, by its name in lower case; None for any that is not undone here."""
+    make = _CODINGS.get(coding)
+    return None if make is None else make()
+
+
+def unfolding(field: bytes | None) -> Unfolding | None:
+    """What undoes the coding that a request's Content-Encoding names; None where the body is as it is.
 
     Raises UnsupportedEncoding for any that is not undone here; several at once are one such.
     """
@@ -41,17 +119,18 @@ def unfolding(field: bytes | None) -> Unfold | None:
     name = field.strip().lower()
     if name in (b"", b"identity"):
         return None
-    if name not in _CODINGS:
+    found = undo(name)
+    if found is None:
         raise UnsupportedEncoding(
             f"The Content-Encoding {name.decode('latin-1')[:100]!r} is not supported; send one of"
             f" {', '.join(SUPPORTED)}, or the body as it is.",
             headers=((b"accept-encoding", ", ".join(SUPPORTED).encode()),),
         )
-    return _CODINGS[name]
+    return found
 
 
-def decoded(body: bytes, unfold: Unfold, limit: int) -> bytes:
-    """The body without its coding, at most `limit` bytes.
+def decoded(body: bytes, coding: Unfolding, limit: int) -> bytes:
+    """A request body without its coding, at most `limit` bytes.
 
     Raises RequestTooLarge where more than `limit` bytes would come out, and InvalidRequest for data that is damaged,
     cut or followed by more.
@@ -59,65 +138,16 @@ def decoded(body: bytes, unfold: Unfold, limit: int) -> bytes:
     pieces = []
     size = 0
     try:
-        for piece in unfold(body):
+        for piece in coding.feed(body):
             size += len(piece)
             if size > limit:
                 raise RequestTooLarge(f"The request body has more than {limit} bytes when it is decompressed.")
             pieces.append(piece)
-    except (zlib.error, zstandard.ZstdError, EOFError):
+        whole = coding.complete
+    except FAULTS:
+        whole = False
+    if not whole:
         raise InvalidRequest(
             "The request body is not what its Content-Encoding says: it is damaged, or its end is missing."
-        ) from None
+        )
     return b"".join(pieces)
-
-
-def _gzip(body: bytes) -> Iterator[bytes]:
-    """One member or several, one after the other (RFC 1952, section 2.2)."""
-    while True:
-        rest = yield from _inflated(body, _GZIP)
-        if not rest:
-            return
-        body = rest
-
-
-def _deflate(body: bytes) -> Iterator[bytes]:
-    """`deflate` is the zlib format (RFC 9110, section 8.4.1.2), not the bare stream that some take it for."""
-    if (yield from _inflated(body, _ZLIB)):
-        raise EOFError
-
-
-def _inflated(body: bytes, window: int) -> Generator[bytes, None, bytes]:
-    """What one zlib stream unfolds to, and returned what follows it. Raises EOFError where its end is missing."""
-    inflater = zlib.decompressobj(window)
-    while not inflater.eof:
-        piece = inflater.decompress(body, _STEP)
-        body = inflater.unconsumed_tail
-        if not piece and not body and not inflater.eof:
-            raise EOFError
-        yield piece
-    return inflater.unused_data
-
-
-def _zstd(body: bytes) -> Iterator[bytes]:
-    """One frame or several, one after the other (RFC 8878, section 3)."""
-    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-    frame = decompressor.decompressobj()
-    at = 0
-    while at < len(body):
-        if frame.eof:
-            frame = decompressor.decompressobj()
-        given = body[at : at + _ZSTD_INPUT]
-        yield frame.decompress(given)
-        at += len(given) - len(frame.unused_data)
-    if not frame.eof:
-        raise EOFError
-
-
-_CODINGS: Final[dict[bytes, Unfold]] = {
-    b"gzip": _gzip,
-    b"x-gzip": _gzip,
-    b"deflate": _deflate,
-    b"zstd": _zstd,
-}
-SUPPORTED: Final = ("gzip", "deflate", "zstd")
-"""What a client may send. `x-gzip` is an old name of `gzip` (RFC 9110, section 8.4.1.3)."""

@@ -28,9 +28,9 @@ ASKED = {"model": "gpt-test", "messages": [{"role": "user", "content": "Grüße"
 
 
 def undo(body: bytes, coding: str, limit: int = 1 << 20) -> bytes:
-    unfold = unfolding(coding.encode())
-    assert unfold is not None
-    return decoded(body, unfold, limit)
+    found = unfolding(coding.encode())
+    assert found is not None
+    return decoded(body, found, limit)
 
 
 @pytest.mark.parametrize("coding", COMPRESS)
