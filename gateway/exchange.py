@@ -29,8 +29,9 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from gateway.audit.record import Outcome, completed_record, fill_start, finish_record, start_form, start_record
+from gateway.coded_answers import CodedFraming, without_coding
 from gateway.commit_window import CommitWindow
-from gateway.content_coding import decoded, unfolding
+from gateway.content_coding import decoded, undo, unfolding
 from gateway.errors import (
     EscalationRequired,
     GatewayError,
@@ -883,15 +884,20 @@ class Exchange:
         framing = Framing(
             self.connection.walker if head.chunked and self.connection else None, self.client.takes_chunks
         )
-        if not good:
-            return Collection(framing, MAX_ERROR_BODY)
         pipeline = self.binding.configuration.pipeline
         reads = pipeline.reads_output
         reviewed = reads or bool(self.originals)
         if head.coding not in (b"", b"identity"):
-            if reviewed or not translation.identity:
-                raise UpstreamInvalid("The provider compressed its answer, though it was asked not to.")
-            return Passage(framing, None)
+            if good and translation.identity and not reviewed:
+                return Passage(framing, None)
+            coding = undo(head.coding)
+            if coding is not None:
+                framing = CodedFraming(framing, coding)
+                self.head = head = without_coding(head)
+            elif good:
+                raise UpstreamInvalid("The provider coded its answer in a way that nobody asked for and few can read.")
+        if not good:
+            return Collection(framing, MAX_ERROR_BODY)
         # Some servers name no media type; then it is what the client asked for.
         if not (self.view.stream and (head.media.startswith(translation.stream_media) or not head.media)):
             if reviewed or not translation.identity:

@@ -201,7 +201,7 @@ def test_an_answer_in_a_coding_that_nobody_asked_for_keeps_its_name(play: Play) 
 def test_an_answer_in_a_coding_that_policies_cannot_read_is_refused(playbook: Callable[..., Play]) -> None:
     play = playbook(configuration(chain="dlp-filter", policies=dlp(phase="[output]")))
     play.ask(CHAT)
-    play.provider().says(respond(b"\x1f\x8b-zipped", 200, ("content-encoding", "gzip")))
+    play.provider().says(respond(b"coded", 200, ("content-encoding", "br")))
     assert play.client.transcript == ["refused: 502 upstream_invalid"]
 
 
