@@ -39,6 +39,12 @@ policy:
 AUDIT = "  audit-logger: {log_all_access: true}\n"
 SCAN = "  dlp-filter: {terms: [%s], action: block, phase: [%s]}\n"
 TERMS = ", ".join(f"forbidden term {number}" for number in range(40))
+BIRDS = ("falcon", "osprey", "merlin", "kestrel", "kite")
+MANY_TERMS = ", ".join(f"{bird} {number}" for bird in BIRDS for number in range(200))
+GUARD = (
+    f"  dlp-filter: {{terms: [{MANY_TERMS}], action: redact, phase: [output], streaming: guard}}\n"
+    "  pii-detector: {phase: [output], streaming: guard}\n"
+)
 
 
 class Case(NamedTuple):
@@ -62,7 +68,7 @@ CASES = (
         AUDIT + SCAN % (TERMS, "input"),
         True,
         False,
-        560,
+        330,
         11.5,
     ),
     Case("SSE event passed on", "audit-logger", AUDIT, True, True, 8.5, 0.5),
@@ -74,6 +80,15 @@ CASES = (
         True,
         30,
         2.4,
+    ),
+    Case(
+        "SSE event guarded, 1,000 terms and PII",
+        "dlp-filter, pii-detector, audit-logger",
+        AUDIT + GUARD,
+        True,
+        True,
+        140,
+        30.0,
     ),
 )
 
