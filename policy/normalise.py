@@ -28,6 +28,11 @@ from policy.typos import TYPO, mended
 from policy.unicode_folds import INVISIBLE, LOOKALIKES, MARKS, STYLED, folded
 
 MAX_READINGS: Final = 12
+"""Of one block."""
+BLOCK: Final = 4096
+"""A long text is read in blocks of so many characters, and of a block without a sign there is no other reading."""
+OVERLAP: Final = 512
+"""Blocks overlap by so much, so that no phrase is cut in all of them."""
 DECODED_BYTES: Final = 16_384
 """So much decoded text one reading may hold; what is encoded beyond that stays as it is."""
 MIN_DECODED: Final = 16
@@ -50,12 +55,15 @@ class Reading:
     `kind` names what was undone, in order, joined by `+` (`invisible+base64`).
     """
 
-    def __init__(self, text: str, kind: str, source: str, edits: tuple[Edit, ...], before: Reading | None) -> None:
+    def __init__(
+        self, text: str, kind: str, source: str, edits: tuple[Edit, ...], before: Reading | None, offset: int
+    ) -> None:
         self.text = text
         self.kind = kind
         self._source = source
         self._edits = edits
         self._before = before
+        self._offset = offset
 
     def __repr__(self) -> str:
         return f"<reading {self.kind}, {len(self.text)} characters>"
@@ -65,6 +73,12 @@ class Reading:
         """The original shows none of these words to a reader: they were encoded or invisible."""
         return any(kind in _HIDING for kind in self.kind.split("+"))
 
+    @property
+    def smuggled(self) -> int:
+        """How many characters stood in tags or variation selectors, which no honest text holds."""
+        own = sum(len(edit.text) for edit in self._edits) if self.kind.rpartition("+")[2] in _CHANNELS else 0
+        return own + (self._before.smuggled if self._before is not None else 0)
+
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Where bytes `start` to `end` of this reading (UTF-8) come from in the original. What an edit made comes from
         all that it replaced."""
@@ -73,7 +87,9 @@ class Reading:
         last = max(first, bisect.bisect_left(ours, end) - 1)
         began = theirs[first] + (start - ours[first] if first % 2 == 0 else 0)
         ended = theirs[last] + (end - ours[last]) if last % 2 == 0 else theirs[last + 1]
-        return (began, ended) if self._before is None else self._before.span(began, ended)
+        if self._before is not None:
+            return self._before.span(began, ended)
+        return self._offset + began, self._offset + ended
 
     @functools.cached_property
     def _places(self) -> tuple[list[int], list[int]]:
@@ -90,7 +106,8 @@ class Reading:
 
 Undo = Callable[[str], Iterable[Edit]]
 
-_HIDING: Final = frozenset(("tags", "selectors", "base64", "hex"))
+_CHANNELS: Final = frozenset(("tags", "selectors"))
+_HIDING: Final = _CHANNELS | {"base64", "hex"}
 
 
 def readings(text: str, depth: int = 2) -> tuple[Reading, ...]:
@@ -98,21 +115,29 @@ def readings(text: str, depth: int = 2) -> tuple[Reading, ...]:
 
     `depth` says how many layers of encoding are taken off; 0 leaves encodings alone.
     """
-    text = text[:MAX_CHARACTERS]
-    signs = _signs(text)
-    if not signs:
-        return ()
     found: list[Reading] = []
-    _read(text, None, signs, depth, found)
+    for start in range(0, min(max(len(text) - OVERLAP, 1), MAX_CHARACTERS), BLOCK):
+        block = text[start : start + BLOCK + OVERLAP]
+        if signs := _signs(block):
+            _read(block, None, signs, depth, found, _Place(len(encode(text[:start])), len(found) + MAX_READINGS))
     return tuple(found)
 
 
-def _read(text: str, before: Reading | None, signs: Collection[str], depth: int, found: list[Reading]) -> None:
+class _Place(NamedTuple):
+    """Where a block begins, in bytes, and how many readings there may be after it."""
+
+    offset: int
+    most: int
+
+
+def _read(
+    text: str, before: Reading | None, signs: Collection[str], depth: int, found: list[Reading], place: _Place
+) -> None:
     """Add the readings of one text: first what stands in one line, each step on the last, then each alternative."""
     reading = before
     for kind in _IN_LINE:
         if kind in signs and (depth > 0 or kind not in _ENCODINGS):
-            after = _undone(kind, text, reading)
+            after = _undone(kind, text, reading, place.offset)
             if after is not None:
                 reading, text = after, after.text
                 if kind in _REVEALING:
@@ -121,20 +146,20 @@ def _read(text: str, before: Reading | None, signs: Collection[str], depth: int,
         found.append(reading)
     for kind in _ALTERNATIVES:
         sign = "reversed" if kind == "words reversed" else kind
-        if sign in signs and len(found) < MAX_READINGS and (depth > 0 or kind not in _ENCODINGS):
-            other = _undone(kind, text, reading)
+        if sign in signs and len(found) < place.most and (depth > 0 or kind not in _ENCODINGS):
+            other = _undone(kind, text, reading, place.offset)
             if other is not None:
                 found.append(other)
                 if kind in _ENCODINGS and depth > 1 and (inner := _signs(other.text) - _LOOSE):
-                    _read(other.text, other, inner, depth - 1, found)
+                    _read(other.text, other, inner, depth - 1, found, place)
 
 
-def _undone(kind: str, text: str, before: Reading | None) -> Reading | None:
+def _undone(kind: str, text: str, before: Reading | None, offset: int) -> Reading | None:
     edits = tuple(edit for edit in _UNDO[kind](text) if text[edit.start : edit.end] != edit.text)
     if not edits:
         return None
     name = kind if before is None else f"{before.kind}+{kind}"
-    return Reading(_edited(text, edits), name, text, edits, before)
+    return Reading(_edited(text, edits), name, text, edits, before, offset)
 
 
 def _edited(text: str, edits: Iterable[Edit]) -> str:
@@ -221,12 +246,11 @@ _EMPHASIS = re.compile(r"(?<=[A-Za-z])(?:\*{1,3}|~{2}|`{1,3}|_{1,3})(?=[A-Za-z])
 _LINES = re.compile(r"[ \t]*\r?\n[ \t\r\n]*")
 _APART = re.compile(r"(?<![A-Za-z])[A-Za-z](?:[^A-Za-z0-9\n]{1,5}[A-Za-z](?![A-Za-z])){4,}")
 _GAP = re.compile(r"[^A-Za-z]+")
-_WORD = re.compile(r"(?<![^\s\"'<>(),:])[^\s\"'<>(),:]{2,24}(?![^\s\"'<>(),:])")
-_LETTERS = re.compile(r"[A-Za-z]+")
+_LETTERS = re.compile(r"[A-Za-z]{2,}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{20,}(?:[ \t]?\r?\n[A-Za-z0-9+/_-]{20,})*={0,2}")
 _HEX = re.compile(r"(?:0x)?[0-9A-Fa-f]{2}(?:[\s:,]{0,2}(?:0x|\\x)?[0-9A-Fa-f]{2}){15,}")
-_LEET_FOLD = str.maketrans("013457@$", "oieastas")
-_LEET_SIGN = re.compile(r"(?<![^\sA-Za-z0-9@$])!(?=[A-Za-z0-9@$])")
+_LEET = re.compile(r"(?<=[A-Za-z])[013457@$]+|[013457@$!]+(?=[A-Za-z])")
+_LEET_FOLD = str.maketrans("013457@$!", "oieastasi")
 
 
 def _fold_letters(text: str) -> Iterator[Edit]:
@@ -314,14 +338,10 @@ def _join_letters(text: str) -> Iterator[Edit]:
 
 
 def _read_leet(text: str) -> Iterator[Edit]:
-    """Digits and signs as letters, but for the number that a name ends with (`base64`)."""
-    for match in _WORD.finditer(text):
-        word = match[0]
-        name = word.rstrip("0123456789")
-        kept = word[len(name) :] if name and len(word) - len(name) > 1 else ""
-        plain = _LEET_SIGN.sub("i", word[: len(word) - len(kept)]).translate(_LEET_FOLD) + kept
-        if plain != word and (word.isdigit() or any(map(str.isalpha, word))):
-            yield Edit(match.start(), match.end(), plain)
+    """Digits and signs beside letters as letters, but for the number that a name ends with (`base64`)."""
+    for match in _LEET.finditer(text):
+        if len(match[0]) == 1 or not match[0].isdigit() or text[match.end() : match.end() + 1].isalpha():
+            yield Edit(match.start(), match.end(), match[0].translate(_LEET_FOLD))
 
 
 def _mend_typos(text: str) -> Iterator[Edit]:

@@ -1,4 +1,4 @@
-"""Words of attacks whose inner letters were shuffled ("prevoius instrcutions"), which people and models read all the same.
+"""Words of attacks with their inner letters shuffled ("prevoius instrcutions"), which people and models still read.
 
 `TYPO` finds such words and never one that is spelled right; `mended` gives the word that was meant.
 """
@@ -39,6 +39,8 @@ def _key(word: str) -> tuple[str, str, str]:
 
 _MEANT: Final = {_key(word): word for word in sorted(WORDS) if len(word) > 3}
 
+_ENDS: Final = frozenset((word[0], word[-1], len(word)) for word in _MEANT.values())
+
 
 def _shuffled(word: str) -> str:
     """An expression for the word's inner letters in any order but its own: at some place the first wrong letter."""
@@ -58,8 +60,8 @@ TYPO: Final = f"[^a-z](?:{'|'.join(map(_shuffled, sorted(TELLING)))})[^a-z]"
 
 def mended(word: str) -> str | None:
     """The word that was meant, in lower case; None for a word that is none of these, or is spelled right."""
-    if len(word) < 4:
-        return None
     lower = word.lower()
+    if (lower[0], lower[-1], len(lower)) not in _ENDS:
+        return None
     meant = _MEANT.get(_key(lower))
     return None if meant == lower else meant
