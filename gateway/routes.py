@@ -275,7 +275,7 @@ class Route:
 def trigger_of(error: GatewayError) -> FallbackTrigger | None:
     """What the operator calls this failure; None: no other target would do better."""
     if isinstance(error, UpstreamStatus):
-        if error.status == 429:
+        if error.status in (402, 429):  # 402: the account with the provider has nothing left
             return FallbackTrigger.RATE_LIMIT
         return FallbackTrigger.SERVER_ERROR if error.status >= 500 else None
     if isinstance(error, UpstreamTimeout):

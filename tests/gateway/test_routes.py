@@ -187,6 +187,7 @@ def status(code: int) -> UpstreamStatus:
         (status(503), FallbackTrigger.SERVER_ERROR),
         (status(400), None),
         (status(404), None),
+        (UpstreamStatus(402, "nothing left", code=None), FallbackTrigger.RATE_LIMIT),
         (UpstreamTimeout(), FallbackTrigger.TIMEOUT),
         (UpstreamUnreachable(), FallbackTrigger.CONNECTION),
         (UpstreamReset(), FallbackTrigger.CONNECTION),
