@@ -72,6 +72,7 @@ from policy.restore import Restorer
 from translators.dialect import AnswerView, Translated
 from translators.openai_media import form
 from translators.paths import replace_texts
+from translators.strict import refuse_duplicate_keys
 from translators.tools import declared
 
 if TYPE_CHECKING:
@@ -472,13 +473,20 @@ class Exchange:
             self.deadline = self.services.clock() + SCREEN_SECONDS
             self.services.run_in_thread(self._look_closely, self._screened)
             return False
-        self.texts = self.view.texts()
+        self.texts = self._texts_of(body)
         return self._judge(pipeline.screen(self.subject, self.texts))
+
+    def _texts_of(self, body: bytes) -> list[TextPart]:
+        """What policies see must be what the provider reads: a key that stands twice in one object could be read in two
+        ways. A glance has no such doubt, as it sees every byte. 4 µs for 1 KB. Raises InvalidRequest."""
+        if body.startswith(b"{"):
+            refuse_duplicate_keys(body)
+        return self.view.texts()
 
     def _look_closely(self) -> Screening:
         """The screening of a large body, in a thread: nothing else touches these attributes meanwhile."""
         assert self.subject is not None
-        self.texts = self.view.texts()
+        self.texts = self._texts_of(self.body)
         return self.binding.configuration.pipeline.screen(self.subject, self.texts)
 
     def _screened(self, screening: Screening | BaseException) -> None:

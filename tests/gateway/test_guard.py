@@ -375,3 +375,25 @@ def test_a_policy_that_hangs_is_what_the_fail_mode_says(
     play.work()
     assert play.finish()["outcome"] == ("completed" if passes else "refused")
     assert len(play.pool.providers) == passes
+
+
+# One text, one reading
+
+
+@pytest.mark.parametrize("size", [0, 60_000])
+def test_a_text_cannot_hide_behind_another_of_the_same_key(playbook: Callable[..., Play], size: int) -> None:
+    play = playbook(configuration(policies=dlp("block", "[input]", "[falcon]"), chain="audit-logger, dlp-filter"))
+    padding = b"x" * size
+    play.ask(b'{"model":"gpt-test","messages":[{"role":"user","content":"a falcon","content":"hi %b"}]}' % padding)
+    for _ in play.threads[:]:
+        play.work()
+    assert play.client.transcript == ["refused: 400 invalid_request"]
+    assert not play.pool.providers
+
+
+def test_a_body_that_is_clean_in_every_reading_passes(playbook: Callable[..., Play]) -> None:
+    play = playbook(configuration(policies=dlp("block", "[input]", "[falcon]"), chain="audit-logger, dlp-filter"))
+    body = b'{"model":"gpt-test","messages":[{"role":"user","content":"a","content":"b"}]}'
+    play.ask(body)
+    assert play.provider().asked.endswith(body)
+    play.provider().says(respond(b"{}"))
