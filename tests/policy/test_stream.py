@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.types import TextPart
+from gateway.types import Subject, TextPart, Verdict
 from policy import scan
-from policy.base import Match, Pattern, Redaction
+from policy.base import Match, Pattern, Pipeline, Redaction
 from policy.stream import MAX_HELD, Flow, HeldTooLongError, Watch
 from policy.terms import term_patterns
 from policy.text import redact
@@ -134,3 +134,30 @@ def test_a_redaction_beyond_its_matches_is_an_error(watch: Watch) -> None:
     flowing = Flow(watch, TextPart(""), lambda part, matches: [Redaction(0, 0, 100, "x")])
     with pytest.raises(IndexError):
         flowing.feed("secret. ")
+
+
+KINDS = {
+    "pii-detector": {"phase": ["output"], "streaming": "guard"},
+    "secret-detector": {"phase": ["output"], "streaming": "guard"},
+    "dlp-filter": {"phase": ["output"], "streaming": "guard", "terms": ["project falcon"], "action": "redact"},
+}
+ANSWERS = (
+    "Mail jane.doe@example.com or joe@example.org, not jane.doe@example.com. Card 4111 1111 1111 1111, ok?",
+    "Her IBAN is DE89 3704 0044 0532 0130 00; call +49 30 901820 or (212) 555-0123 about Project\nFalcon.",
+    "export AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYzzKQWERTY1 # ghp_0123456789abcdefghijABCDEFGHIJ012345",
+)
+
+
+@pytest.mark.parametrize("text", ANSWERS)
+def test_real_policies_say_of_pieces_what_they_say_of_the_whole(build: Callable[..., Pipeline], text: str) -> None:
+    pipeline = build(KINDS)
+    subject = Subject("r")
+    whole = pipeline.review(subject, [TextPart(text, "assistant")])
+    assert whole.verdict is Verdict.REDACT
+    for size in (1, 2, 3, 7, 16, 50):
+        guard = pipeline.guard(subject)
+        assert guard is not None
+        pieces = [guard.feed(0, "message", "", text[place : place + size]) for place in range(0, len(text), size)]
+        assert "".join([*pieces, guard.close(0)]) == whole.replacements[0]
+        verdicts = {decision.policy: decision.verdict for decision in whole.decisions}
+        assert {kind: decision.verdict for kind, decision in guard.decisions.items()} == verdicts
