@@ -13,7 +13,7 @@ import asyncio
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
@@ -22,9 +22,10 @@ from aiohttp import web
 from gateway.config.load import load_text
 from gateway.control.escalation_api import admit
 from gateway.errors import GatewayError, InvalidRequest, Overloaded, RequestTooLarge, envelope
-from gateway.explain import Question, compile_apart, explain
 from gateway.run_file import RunFile, read_run_file
-from gateway.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from gateway.snapshot import Snapshot
 
 
 class Explain:
@@ -47,6 +48,9 @@ class Explain:
         return web.Response(body=orjson.dumps(told), content_type="application/json")
 
     def _answer(self, body: bytes) -> dict[str, Any]:
+        # Imported at the first question: policies and translations, which nobody else in this process needs.
+        from gateway.explain import Question, explain
+
         try:
             question = msgspec.json.decode(body, type=Question)
         except msgspec.DecodeError as error:
@@ -65,6 +69,8 @@ class Explain:
 
 
 def _compile(run_file: RunFile) -> Snapshot:
+    from gateway.explain import compile_apart
+
     return compile_apart([load_text(one.text, one.file) for one in run_file.configurations], os.environ)
 
 
