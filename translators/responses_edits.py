@@ -28,7 +28,7 @@ _KNOWN: Final = {
 """What comes as `response.<name>.delta`: its kind, and where it stands in its item."""
 _WHOLE: Final = ("text", "refusal", "arguments", "input", "code")
 _ITEM_KINDS: Final = {"reasoning": "reasoning", "function_call": "tool_arguments", "custom_tool_call": "tool_arguments"}
-_ITEM_TEXTS: Final = ("content", "summary", "arguments", "input", "code", "output")
+_ITEM_TEXTS: Final = ("content", "summary", "arguments", "input", "code", "output", "action", "results", "queries")
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -76,7 +76,7 @@ class ResponsesEditor:
         name = event.type.removeprefix("response.")
         if name.endswith(".delta") and event.delta:
             return self._delta(name.removesuffix(".delta"), event, data, frame)
-        if name.endswith(".done") or name in ("output_item.added", "content_part.added") or name in _ENDS:
+        if name.endswith((".done", ".added")) or name in _ENDS:
             return self._repeated(tree_of(data), frame)
         return self._numbered(data, frame)
 
@@ -169,6 +169,9 @@ class ResponsesEditor:
         if isinstance(tree.get("item"), dict):
             return _item_texts(tree, "item", number)
         content, summary = tree.get("content_index", 0), tree.get("summary_index")
+        if isinstance(tree.get("annotation"), dict):
+            where = f"output[{number}].content[{content}].annotations[{tree.get('annotation_index', 0)}]"
+            return [(place, where + place.path, "message") for place in strings(tree, "annotation", "")]
         where = f"content[{content}]" if summary is None else f"summary[{summary}]"
         if isinstance(tree.get("part"), dict):
             kind = "message" if summary is None else "reasoning"
@@ -195,7 +198,7 @@ def _item_texts(holder: Any, key: Any, number: int) -> list[tuple[Place, str, st
         for field in _ITEM_TEXTS
         if field in item
         for place in strings(item, field, field)
-        if ".annotations[" not in place.path and ".logprobs[" not in place.path
+        if ".logprobs[" not in place.path
     ]
 
 
