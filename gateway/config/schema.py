@@ -390,7 +390,8 @@ class Fallback(Section, frozen=True):
         tuple[FallbackTrigger, ...],
         Meta(
             description="What makes the gateway try the next target: `rate_limit` (429; 402, an empty account),"
-            " `server_error` (5xx), `timeout`, `connection` (refused, reset, no TLS). An empty list turns fallback off.",
+            " `server_error` (5xx), `timeout`, `connection` (refused, reset, no TLS). An empty list turns fallback"
+            " off.",
             extra_json_schema={"uniqueItems": True},
         ),
     ] = tuple(FallbackTrigger)
