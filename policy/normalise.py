@@ -236,7 +236,7 @@ _MIXED = re.compile(rf"{_LETTER}[{''.join(LOOKALIKES)}]|[{''.join(LOOKALIKES)}]{
 _OVERRIDE = re.compile("\u202e([^\u202c\u2029\n]{0,4096})\u202c?")
 _TAGS = re.compile("[\U000e0000-\U000e007f]{4,}")
 _SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{4,}")
-_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|u\{([0-9A-Fa-f]{1,6})\}|[nrt\"/])")
+_ESCAPE = re.compile(r"\\{1,8}(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|u\{([0-9A-Fa-f]{1,6})\}|[nrt\"/])")
 _PERCENT = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,12});?")
 _TAG = re.compile(
@@ -291,7 +291,7 @@ def _read_escapes(text: str) -> Iterator[Edit]:
         digits = match[1] or match[2] or match[3]
         code = int(digits, 16) if digits else -1
         if code < 0:
-            yield Edit(match.start(), match.end(), _SHORT_ESCAPES[match[0][1]])
+            yield Edit(match.start(), match.end(), _SHORT_ESCAPES[match[0][-1]])
         elif code < 0x110000 and not 0xD800 <= code < 0xE000:
             yield Edit(match.start(), match.end(), chr(code))
 

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.policy.report import answers, pii, safety, secrets
+from tests.policy.report import answers, injection, pii, safety, secrets
 from tests.policy.report.data import FIXTURES, Data
 from tests.policy.report.rows import Row, printed
 
 TASKS: dict[str, Callable[[Data], Iterator[Row]]] = {
+    "injection": injection.measure,
     "pii": pii.measure,
     "secrets": secrets.measure,
     "citations": answers.measure_citations,
