@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from gateway.sse import FrameSplitter
 from gateway.types import TextPart
@@ -57,7 +58,7 @@ class Shouting(Unchanged):
         return self._held.pop(path, "").swapcase()
 
 
-def streams() -> list[object]:
+def streams() -> list[ParameterSet]:
     found = []
     for provider in providers():
         for recording in load(provider):
@@ -97,4 +98,4 @@ def test_recorded_streams(recording: Recording, editor: Callable[[Change], Edito
 
 
 def test_there_are_streams_of_every_format() -> None:
-    assert {param.values[1] for param in streams()} >= {ChatEditor, MessagesEditor, ResponsesEditor}  # type: ignore[attr-defined]
+    assert {param.values[1] for param in streams()} >= {ChatEditor, MessagesEditor, ResponsesEditor}
