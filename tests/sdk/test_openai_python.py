@@ -20,6 +20,7 @@ from tests.provider import RESET, chunk, head, respond, stream
 from tests.sdk.conftest import BLOCKED_TERM, PROVIDER_SECRET, Stand
 
 MESSAGES: list[Any] = [{"role": "user", "content": "Say héllo, 世界 🦜"}]
+MODELS = ["mock-gpt", "mock-embed", "scripted", "aliased", "codex"]
 ANSWER = "Mock answer to: Say héllo, 世界 🦜"
 API_VERSION = "2024-10-21"
 WEATHER: Any = {
@@ -167,14 +168,14 @@ class TestOtherOperations:
         assert len(answer.data[0].embedding) == 256
 
     def test_models(self, client: OpenAI) -> None:
-        assert [model.id for model in client.models.list()] == ["mock-gpt", "mock-embed", "scripted"]
+        assert [model.id for model in client.models.list()] == MODELS
         assert client.models.retrieve("mock-gpt").owned_by == "mock"
         with pytest.raises(openai.NotFoundError) as caught:
             client.models.retrieve("none")
         assert caught.value.code == "model_not_found"
 
     async def test_models_async(self, async_client: AsyncOpenAI) -> None:
-        assert [model.id async for model in async_client.models.list()] == ["mock-gpt", "mock-embed", "scripted"]
+        assert [model.id async for model in async_client.models.list()] == MODELS
 
     def test_completions(self, client: OpenAI) -> None:
         answer = client.completions.create(model="mock-gpt", prompt="Hello")
@@ -439,7 +440,7 @@ class TestAzure:
     def test_embeddings_completions_and_models(self, azure: AzureOpenAI) -> None:
         assert azure.embeddings.create(model="mock-embed", input="one").data
         assert azure.completions.create(model="mock-gpt", prompt="Hello").choices
-        assert [model.id for model in azure.models.list()] == ["mock-gpt", "mock-embed", "scripted"]
+        assert [model.id for model in azure.models.list()] == MODELS
 
     def test_responses(self, azure: AzureOpenAI) -> None:
         assert azure.responses.create(model="mock-gpt", input="Hello").output_text == "Mock answer to: Hello"
