@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from typing import Any
@@ -1072,6 +1073,10 @@ def _reading(play: Play) -> Any:
     return play.open()
 
 
+def _decoding(play: Play) -> Any:
+    return play.ask(gzip.compress(orjson.dumps(STREAM)), headers=["Content-Encoding: gzip"])
+
+
 def _screening(play: Play) -> Any:
     return play.ask({**CHAT, "messages": [{"role": "user", "content": "x " * 150_000}]})
 
@@ -1124,6 +1129,7 @@ def _reviewing_json(play: Play) -> Any:
 
 MOMENTS: dict[Callable[[Play], Any], tuple[State, bool]] = {
     _reading: (State.READING, False),
+    _decoding: (State.DECODING, False),
     _screening: (State.SCREENING, False),
     _connecting: (State.CONNECTING, False),
     _waiting: (State.WAITING, False),
@@ -1223,7 +1229,7 @@ def test_nothing_lasts_for_ever(screened: Play, moment: Callable[[Play], Any]) -
     exchange = moment(play)
     for _ in range(40):
         play.advance(100)
-    if exchange.state in (State.READING, State.CONNECTING, State.REVIEWING):
+    if exchange.state in (State.READING, State.DECODING, State.CONNECTING, State.REVIEWING):
         exchange.on_client_gone()  # the client's connection and the pool have deadlines of their own
     assert exchange.state is State.ENDED
     play.faults = [fault for fault in play.faults if not isinstance(fault, TimeoutError)]
