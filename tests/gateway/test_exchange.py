@@ -1230,7 +1230,7 @@ def test_nothing_lasts_for_ever(screened: Play, moment: Callable[[Play], Any]) -
     for _ in range(40):
         play.advance(100)
     if exchange.state in (State.READING, State.DECODING, State.CONNECTING, State.REVIEWING):
-        exchange.on_client_gone()  # the client's connection and the pool have deadlines of their own; decoding is bounded
+        exchange.on_client_gone()  # the connection and the pool have deadlines of their own; decoding is bounded
     assert exchange.state is State.ENDED
     play.faults = [fault for fault in play.faults if not isinstance(fault, TimeoutError)]
 
