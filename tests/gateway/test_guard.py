@@ -10,7 +10,7 @@ import pytest
 
 from gateway.sse import FrameSplitter, data_of
 from tests.gateway.test_exchange import CHAT, DONE, SSE_HEAD, STREAM, delta, events
-from tests.playbook import Play, configuration, dlp, target
+from tests.playbook import KEY, Play, configuration, dlp, target
 from tests.provider import LAST_CHUNK, chunk, respond
 
 FINISH = b'data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
@@ -397,3 +397,21 @@ def test_a_body_that_is_clean_in_every_reading_passes(playbook: Callable[..., Pl
     play.ask(body)
     assert play.provider().asked.endswith(body)
     play.provider().says(respond(b"{}"))
+
+
+def test_each_record_has_its_own_decisions(playbook: Callable[..., Play]) -> None:
+    """Also from the second request of a connection on, whose record is filled into the first one's form."""
+    play = playbook(configuration(policies=dlp("redact", "[input]", "[falcon]"), chain="audit-logger, dlp-filter"))
+    connection, _ = play.connect()
+    for text in (b"hello", b"hello again", b"a falcon", b"good bye"):
+        body = b'{"model":"gpt-test","messages":[{"role":"user","content":"%b"}]}' % text
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost:41002\r\nauthorization: Bearer %b\r\n" % KEY
+        connection.data_received(head + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        play.provider().says(respond(b"{}"))
+    starts = [record for record in play.records if record["kind"] == "start"]
+    assert [[one["verdict"] for one in start["decisions"]] for start in starts] == [
+        ["allow"],
+        ["allow"],
+        ["redact"],
+        ["allow"],
+    ]
