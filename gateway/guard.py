@@ -18,6 +18,7 @@ from gateway.sse import FrameSplitter
 from gateway.types import Operation, TextPart
 from policy.guard import RefusedError
 from policy.restore import Restorer
+from policy.text import holds_json
 from translators.anthropic_edits import MessagesEditor
 from translators.openai_chat_edits import ChatEditor, CompletionsEditor
 from translators.responses_edits import ResponsesEditor
@@ -56,7 +57,7 @@ class PolicyChange:
                 raise OutputBlocked(str(refused), policy=refused.policy) from None
         if self._restorer is not None:
             self._kinds[path] = kind
-            text = self._restorer.feed(path, kind, text)
+            text = self._restorer.feed(path, text, json=kind == "tool_arguments")
         return text
 
     def end(self, path: str) -> str:
@@ -68,8 +69,8 @@ class PolicyChange:
             except RefusedError as refused:
                 raise OutputBlocked(str(refused), policy=refused.policy) from None
         if self._restorer is not None:
-            kind = self._kinds.pop(path, "")
-            rest = (self._restorer.feed(path, kind, rest) if rest else "") + self._restorer.close(path)
+            json = self._kinds.pop(path, "") == "tool_arguments"
+            rest = (self._restorer.feed(path, rest, json=json) if rest else "") + self._restorer.close(path)
         return rest
 
 
@@ -191,6 +192,6 @@ def restored(texts: Sequence[TextPart], redactions: Mapping[int, str], originals
     found = dict(redactions)
     for number, part in enumerate(texts):
         shown = redactions.get(number, part.text)
-        if (whole := restorer.whole(shown, part.kind)) != shown:
+        if (whole := restorer.whole(shown, json=holds_json(part))) != shown:
             found[number] = whole
     return found

@@ -16,8 +16,6 @@ from gateway.types import TextPart
 from policy.base import Redaction
 from policy.text import encode, in_json
 
-_ARGUMENTS = "tool_arguments"
-
 
 class Placeholders:
     """The placeholders of one phase of an exchange."""
@@ -63,13 +61,13 @@ class Restorer:
         self._prefixes = frozenset(one[:size] for one in self._originals for size in range(1, len(one)))
         self._held: dict[Hashable, str] = {}
 
-    def whole(self, text: str, kind: str) -> str:
-        """A complete text with its values."""
+    def whole(self, text: str, *, json: bool = False) -> str:
+        """A complete text with its values. `json`: it is JSON, as arguments of tools are."""
         if "<" not in text and "\\" not in text:
             return text
-        return self._find.sub(lambda found: self._value(found[0], kind), text)
+        return self._find.sub(lambda found: self._value(found[0], json), text)
 
-    def feed(self, key: Hashable, kind: str, text: str) -> str:
+    def feed(self, key: Hashable, text: str, *, json: bool = False) -> str:
         """More of one text; what of it may go on."""
         held = self._held.pop(key, "")
         if not held and "<" not in text and "\\" not in text:
@@ -78,15 +76,15 @@ class Restorer:
         cut = self._cut(text)
         if cut < len(text):
             self._held[key] = text[cut:]
-        return self.whole(text[:cut], kind)
+        return self.whole(text[:cut], json=json)
 
     def close(self, key: Hashable) -> str:
         """One text is over: what of it waited."""
         return self._held.pop(key, "")
 
-    def _value(self, placeholder: str, kind: str) -> str:
+    def _value(self, placeholder: str, json: bool) -> str:
         value = self._originals[placeholder]
-        return in_json(value) if kind == _ARGUMENTS else value
+        return in_json(value) if json else value
 
     def _cut(self, text: str) -> int:
         """Where the beginning of a placeholder stands at the end of a text; its length where there is none."""

@@ -24,6 +24,20 @@ def is_encodable(text: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
+def fitting(redaction: Redaction, part: TextPart) -> Redaction:
+    """The redaction as it can be made: what is put into JSON must not end the string that it stands in."""
+    return (
+        msgspec.structs.replace(redaction, replacement=in_json(redaction.replacement))
+        if holds_json(part)
+        else redaction
+    )
+
+
+def holds_json(part: TextPart) -> bool:
+    """Arguments of a tool are JSON text in some formats, in others the strings of an object one by one."""
+    return part.kind == "tool_arguments" and part.text.lstrip()[:1] in ("{", "[")
+
+
 def in_json(text: str) -> str:
     """A text as it stands within a JSON string."""
     return orjson.dumps(text).decode()[1:-1]
@@ -47,7 +61,7 @@ def redact(texts: Sequence[TextPart], redactions: Iterable[Redaction]) -> dict[i
     """The new texts of the parts that change, by index. Redactions that overlap become one, named by the first."""
     by_part: dict[int, list[Redaction]] = {}
     for redaction in merged(redactions):
-        by_part.setdefault(redaction.part, []).append(redaction)
+        by_part.setdefault(redaction.part, []).append(fitting(redaction, texts[redaction.part]))
     return {part: _replace(encode(texts[part].text), spans) for part, spans in by_part.items()}
 
 

@@ -41,12 +41,12 @@ def test_a_placeholder_that_a_text_contains_is_not_used_for_what_comes_back() ->
 
 
 def test_a_value_is_not_searched_for_placeholders() -> None:
-    assert Restorer(ORIGINALS).whole("<EMAIL_12> <EMAIL_2>", "message") == "<EMAIL_1> <EMAIL_2>"
+    assert Restorer(ORIGINALS).whole("<EMAIL_12> <EMAIL_2>") == "<EMAIL_1> <EMAIL_2>"
 
 
 def test_arguments_of_tools_stay_json() -> None:
     for written in ('{"to":"<CARD_1>"}', '{"to":"\\u003cCARD_1\\u003e"}'):
-        told = Restorer(ORIGINALS).whole(written, "tool_arguments")
+        told = Restorer(ORIGINALS).whole(written, json=True)
         assert json.loads(told) == {"to": ORIGINALS["<CARD_1>"]}
 
 
@@ -57,12 +57,12 @@ def test_arguments_of_tools_stay_json() -> None:
 def test_any_cut_gives_the_text_of_the_whole(words: list[str], size: int) -> None:
     text = "".join(words)
     restorer = Restorer(ORIGINALS)
-    pieces = [restorer.feed(1, "message", text[place : place + size]) for place in range(0, len(text), size)]
-    assert "".join(pieces) + restorer.close(1) == restorer.whole(text, "message")
+    pieces = [restorer.feed(1, text[place : place + size]) for place in range(0, len(text), size)]
+    assert "".join(pieces) + restorer.close(1) == restorer.whole(text)
 
 
 def test_only_the_beginning_of_a_placeholder_waits() -> None:
     restorer = Restorer(ORIGINALS)
-    assert restorer.feed(1, "message", "a < b <EM") == "a < b "
-    assert restorer.feed(2, "message", "another text") == "another text"
-    assert restorer.feed(1, "message", "B") == "<EMB"
+    assert restorer.feed(1, "a < b <EM") == "a < b "
+    assert restorer.feed(2, "another text") == "another text"
+    assert restorer.feed(1, "B") == "<EMB"
