@@ -1,13 +1,8 @@
 """T1: every recorded stream comes out the same however it was cut.
 
-Four million offsets are too many to decode each stream once for each of them. What is done instead, for every recording
-of a dialect that is translated:
-
-- a stream of up to 6 KB is cut at every byte at once: each byte is a read of its own;
-- of a longer one the first 4 KB and the last 2 KB are, and between them it is cut at every 13th byte, from an offset
-  that differs between recordings (a hash of the stream), so that together they meet every place of an event;
-- and it is cut in two at offsets that the same hash draws, among them always one beside each kind of border: within a
-  line end and within a character of several bytes.
+Every recording of a dialect that is translated is cut at every byte at once, each byte a read of its own; and it is cut
+in two at offsets that a hash of it draws, among them always one beside each kind of border: within a line end and
+within a character of several bytes.
 
 Every offset of events of each kind is cut in two by `test_every_pair.py`, every one of frames by
 `tests/gateway/test_sse.py`, and every one of binary messages by `test_event_stream.py`.
@@ -18,7 +13,7 @@ from __future__ import annotations
 import random
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pytest
 
@@ -28,9 +23,6 @@ from translators.bridge import Bridge
 from translators.plan import INBOUND, OUTBOUND
 from translators.providers import row_of
 
-SHORT = 6 * 1024
-BEGIN, END = 4 * 1024, 2 * 1024
-STRIDE = 13
 HALVINGS = 4
 
 DIALECTS = {
@@ -82,16 +74,6 @@ def passed(recording: Recording, pieces: Iterable[bytes]) -> bytes:
     return b"".join(out)
 
 
-def finely(stream: bytes) -> Iterator[bytes]:
-    """Cut at every byte where it is short, at its begin and its end; between them at every 13th."""
-    if len(stream) <= SHORT:
-        cuts = list(range(len(stream)))
-    else:
-        middle = range(BEGIN + zlib.crc32(stream) % STRIDE, len(stream) - END, STRIDE)
-        cuts = [*range(BEGIN), *middle, *range(len(stream) - END, len(stream))]
-    return (stream[start:end] for start, end in zip(cuts, [*cuts[1:], len(stream)], strict=True))
-
-
 def halvings(stream: bytes) -> list[int]:
     """Offsets at which the stream is cut in two."""
     draw = random.Random(zlib.crc32(stream))
@@ -105,12 +87,12 @@ def test_there_are_recordings_of_every_dialect() -> None:
 
 
 @pytest.mark.parametrize("dialect", ROWS)
-def test_T1_every_recorded_stream_cut_finely(dialect: str) -> None:
+def test_T1_every_recorded_stream_cut_at_every_byte(dialect: str) -> None:
     for recording in STREAMS:
         if dialect_of(recording) == dialect:
             stream = recording.response
-            assert b"".join(finely(stream)) == stream
-            assert passed(recording, finely(stream)) == passed(recording, [stream]), recording
+            pieces = (stream[at : at + 1] for at in range(len(stream)))
+            assert passed(recording, pieces) == passed(recording, [stream]), recording
 
 
 @pytest.mark.parametrize("dialect", ROWS)
