@@ -25,6 +25,8 @@ BITS: Final = 16
 WINDOW = 192
 """Bytes of text that are scored together: one or two sentences."""
 STRIDE = 96
+SEGMENT = 24
+"""Bytes that what stands between two marks must have to be scored by itself."""
 CHUNK = 16_384
 """Bytes that are scored in one go; bounds the memory that a long text takes."""
 
@@ -39,8 +41,8 @@ _BASE = 0x100000001B3
 
 
 def _letters(keep: bool) -> bytes:
-    """The fold of single bytes: to lower case, digits to `0`, control characters to spaces; without `keep`, signs to
-    spaces too."""
+    """The fold of single bytes: to lower case, digits to `0`, control characters to spaces (a newline to 1); without
+    `keep`, signs to spaces too."""
     table = bytearray(range(256))
     for byte in range(128):
         char = chr(byte)
@@ -48,6 +50,8 @@ def _letters(keep: bool) -> bytes:
             table[byte] = ord("0")
         elif char.isalpha():
             table[byte] = ord(char.lower())
+        elif char == "\n" and keep:
+            table[byte] = 1
         elif byte <= 32 or byte == 127 or not (keep or char == "'"):
             table[byte] = 32
     return bytes(table)
@@ -55,6 +59,7 @@ def _letters(keep: bool) -> bytes:
 
 _FOLD = _letters(keep=True)
 _WORDS = _letters(keep=False)
+_MARKED = np.isin(np.arange(256), [ord(mark) for mark in '"<>`\x01'])
 
 
 def _powers(base: int) -> NDArray[np.uint64]:
@@ -73,7 +78,7 @@ _INVERSE = _powers(pow(_BASE, -1, 1 << 64))
 class Features:
     """The n-grams of one chunk as indices into the table, and where they stand."""
 
-    __slots__ = ("four", "length", "pairs", "six", "starts", "triples", "words")
+    __slots__ = ("four", "length", "marks", "pairs", "six", "starts", "triples", "words")
 
     def __init__(self, data: bytes) -> None:
         """`data`: at most CHUNK bytes of UTF-8, in lower case but for ASCII."""
@@ -81,6 +86,7 @@ class Features:
         self.length = length = len(data) + 1
         self.four = (np.ndarray((length,), "<u4", folded, 0, (1,)) * _SHORT_MIX) >> _SHORT_SHIFT
         self.six = ((np.ndarray((length,), "<u8", folded, 0, (1,)) & _SIX) * _MIX) >> _SHIFT
+        self.marks = _MARKED[np.frombuffer(folded, np.uint8)].nonzero()[0]
         plain = np.frombuffer(b" " + data.translate(_WORDS) + b" ", np.uint8)
         edges = np.flatnonzero((plain[1:] == 32) != (plain[:-1] == 32)) + 1
         starts, ends = edges[::2], edges[1::2]
@@ -106,10 +112,17 @@ def chunks(data: bytes) -> list[bytes]:
     return [data[start : start + CHUNK] for start in range(0, len(data) - WINDOW, CHUNK - WINDOW)]
 
 
-def spans(length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the windows of a chunk begin, and where they end."""
-    starts = np.arange(0, max(1, length - STRIDE), STRIDE)
-    return starts, np.minimum(starts + WINDOW, length)
+def spans(features: Features) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the windows of a chunk begin, and where they end: at equal distances, and what stands between two marks,
+    such as a comment, a value of JSON or a line."""
+    starts = np.arange(0, max(1, features.length - STRIDE), STRIDE)
+    ends = np.minimum(starts + WINDOW, features.length)
+    marks = features.marks
+    if len(marks) < 2:
+        return starts, ends
+    lengths = marks[1:] - marks[:-1]
+    fit = (lengths >= SEGMENT) & (lengths <= WINDOW)
+    return np.concatenate((starts, marks[:-1][fit])), np.concatenate((ends, marks[1:][fit]))
 
 
 def size(length: int) -> float:
@@ -145,7 +158,7 @@ class Model:
         each[:-2] += take(features.triples)
         words = np.zeros(len(each) + 1, np.int32)
         np.cumsum(each, out=words[1:])
-        starts, ends = spans(features.length)
+        starts, ends = spans(features)
         first, last = features.starts.searchsorted(starts), features.starts.searchsorted(ends)
         sums = letters[ends] - letters[starts] + words[last] - words[first]
         return float((sums / np.sqrt(ends - starts + 40.0)).max()) * self.scale + self.bias

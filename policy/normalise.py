@@ -244,7 +244,7 @@ _TAG = re.compile(
 )
 _EMPHASIS = re.compile(r"(?<=[A-Za-z])(?:\*{1,3}|~{2}|`{1,3}|_{1,3})(?=[A-Za-z])")
 _LINES = re.compile(r"[ \t]*\r?\n[ \t\r\n]*")
-_APART = re.compile(r"(?<![A-Za-z])[A-Za-z](?:[^A-Za-z0-9\n]{1,5}[A-Za-z](?![A-Za-z])){4,}")
+_APART = re.compile(r"(?<![A-Za-z])[A-Za-z](?:[^A-Za-z0-9\n]{1,5}[A-Za-z](?![A-Za-z])){1,}")
 _GAP = re.compile(r"[^A-Za-z]+")
 _LETTERS = re.compile(r"[A-Za-z]{2,}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{20,}(?:[ \t]?\r?\n[A-Za-z0-9+/_-]{20,})*={0,2}")

@@ -32,11 +32,12 @@ SEAM = 160
 MAX_SEAMS = 64
 """So many of the last places where texts meet are judged."""
 DOUBT = 1.0
-"""How much higher the score of a reading has to be that may be an accident, such as a text read backwards."""
+"""How much higher the score has to be where two texts meet: they are cut where they may mean something else."""
 SMUGGLED = 12
 """So many characters in tags or variation selectors are refused, whatever they say."""
 _UNTRUSTED_KINDS = frozenset(("tool_result", "document", "file"))
-_CERTAIN = frozenset(("letters", "escapes", "percent", "entities", "markup", "emphasis", "lines", "joined", "bidi"))
+_PLAIN = frozenset(("letters", "escapes", "percent", "entities", "markup", "emphasis", "lines", "bidi"))
+"""What honest texts have too. Nobody else spells words with digits, or backwards."""
 
 
 class PromptInjectionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,7 +53,8 @@ class PromptInjectionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields
     untrusted_parts: Annotated[
         Sensitivity,
         Meta(
-            description="The same for what comes from outside: results of tools, documents, and text that was hidden."
+            description="The same for what comes from outside: results of tools, documents, and text that was hidden or "
+            "disguised."
         ),
     ] = "high"
     threshold: Annotated[
@@ -138,7 +140,7 @@ class PromptInjection(Policy[PromptInjectionSettings]):
     def _judge(self, text: TextPart) -> Finding | None:
         """What is found in one text, read in any way; a rule says more than a score."""
         untrusted = text.role == "tool" or text.kind in _UNTRUSTED_KINDS
-        least = self._least(untrusted)
+        least = self._least(untrusted and not _other_script(text.text))
         what = self._reason(text.text, least, untrusted)
         finding = None if what is None else Finding(what)
         if what in (None, "score"):
@@ -150,10 +152,8 @@ class PromptInjection(Policy[PromptInjectionSettings]):
         return finding
 
     def _reason_of(self, reading: Reading, least: float, untrusted: bool) -> str | None:
-        if reading.hidden:
+        if not _PLAIN.issuperset(reading.kind.split("+")):
             least, untrusted = min(least, self._least(True)), True
-        elif not _CERTAIN.issuperset(reading.kind.split("+")):
-            least += DOUBT
         what = self._reason(reading.text, least, untrusted)
         return "hidden-text" if what is None and reading.smuggled >= SMUGGLED else what
 
@@ -196,6 +196,11 @@ def _pairs(texts: Sequence[TextPart], parts: Sequence[int]) -> Iterable[tuple[in
             neighbours.append((last[role], part))
         last[role] = part
     return sorted(neighbours, key=lambda pair: -pair[1])
+
+
+def _other_script(text: str) -> bool:
+    """Most of it is in a script of which the model knows little, so that it should not be judged by less than usual."""
+    return not text.isascii() and len(text.encode("utf-8", "replace")) > 1.5 * len(text)
 
 
 def _points(rules: Iterable[Rule], untrusted: bool) -> float:

@@ -5,40 +5,29 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from typing import Final
 
 # ruff: noqa: SIM905
 
-TELLING: Final = frozenset(
-    """
+TELLING: Final = """
     ignore disregard forget previous previously prior above instruction instructions prompt system password secret
     reveal override bypass pretend unrestricted restrictions guidelines developer everything
     rules hidden initial message output respond
     """.split()
-)
 """Any of these, shuffled, shows that shuffled words are to be read."""
 
-WORDS: Final = TELLING | frozenset(
-    """
-    your yours with without from this that these those have what when which where will would should must never always
-    them they their into only also been before after about answer answers anything admin administrator assistant
-    character commands command confidential content contents directives directive display earlier email ethical exactly
-    filter filters following given guideline ignoring information jailbreak limitations limits messages mode model
-    moral more next original output password passwords please policies policy print prompts query question questions
-    repeat reply response restriction roleplay safety secrets send show start systems tell text told unfiltered
-    uncensored user want word words write account address data delete file files forward internal
-    possible provide tool tools
-    """.split()
-)
-"""What is mended then."""
+WORDS: Final = (*TELLING, *resources.files("policy").joinpath("data/words.txt").read_text().split())
+"""What is mended then: also the commonest words of four letters and more in the texts that the model was trained on."""
 
 
 def _key(word: str) -> tuple[str, str, str]:
     return word[0], "".join(sorted(word[1:-1])), word[-1]
 
 
-_MEANT: Final = {_key(word): word for word in sorted(WORDS) if len(word) > 3}
+_MEANT: Final = {_key(word): word for word in reversed(WORDS) if len(word) > 3}
 
+_KNOWN: Final = frozenset(WORDS)
 _ENDS: Final = frozenset((word[0], word[-1], len(word)) for word in _MEANT.values())
 
 
@@ -54,14 +43,13 @@ def _shuffled(word: str) -> str:
     return f"[{word[0]}{word[0].upper()}](?:{'|'.join(ways)}){word[-1]}"
 
 
-TYPO: Final = f"[^a-z](?:{'|'.join(map(_shuffled, sorted(TELLING)))})[^a-z]"
+TYPO: Final = f"[^a-z](?:{'|'.join(map(_shuffled, TELLING))})[^a-z]"
 """Finds such a word between other words. The words are few, since each costs half a microsecond for 4 KB."""
 
 
 def mended(word: str) -> str | None:
     """The word that was meant, in lower case; None for a word that is none of these, or is spelled right."""
     lower = word.lower()
-    if (lower[0], lower[-1], len(lower)) not in _ENDS:
+    if lower in _KNOWN or (lower[0], lower[-1], len(lower)) not in _ENDS:
         return None
-    meant = _MEANT.get(_key(lower))
-    return None if meant == lower else meant
+    return _MEANT.get(_key(lower))

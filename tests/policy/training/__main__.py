@@ -29,6 +29,7 @@ def main() -> None:
     model = learn.packed(made, limits)
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_bytes(model.dumped())
+    TABLE.with_name("words.txt").write_text("\n".join(learn.common_words(corpus)) + "\n")
     print(f"{TABLE.name}: {TABLE.stat().st_size} bytes, bias {model.bias:.2f}")
 
 

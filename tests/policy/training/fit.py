@@ -40,7 +40,7 @@ def windows(texts: Sequence[str]) -> Windows:
     for number, text in enumerate(texts):
         for data in model.chunks(model.fold(text)):
             features = model.Features(data)
-            for start, end in zip(*model.spans(features.length), strict=True):
+            for start, end in zip(*model.spans(features), strict=True):
                 low, high = np.searchsorted(features.starts, (start, end))
                 own = np.concatenate(
                     [

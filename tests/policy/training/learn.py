@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -90,6 +91,14 @@ def _weight(record: Record) -> float:
     if record.source == "deepset" and record.label:
         return 0.0 if _PERSONA.search(record.text) else 0.6
     return 1.0 if record.label else 3.0 if record.source in PERSONAS else 1.5
+
+
+def common_words(corpus: Corpus, count: int = 2500) -> list[str]:
+    """The commonest words of four to fourteen letters, the commonest first."""
+    found = collections.Counter(
+        word for text in corpus.texts for word in set(re.findall(r"\b[a-z]{4,14}\b", text.lower()))
+    )
+    return [word for word, _ in sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))[:count]]
 
 
 def groups(records: Sequence[Record]) -> NDArray[np.int64]:
