@@ -94,7 +94,7 @@ def check_unique(body: bytes, bulk_key: bytes, bulk: bytes, key: bytes = b'"mode
     rest = body[:at] + body[end:]
     if (
         at < 0
-        or body[start:end] != bulk
+        or not body.startswith(bulk, start)
         or rest.count(key) > 1
         or rest.find(bulk_key) >= 0  # `in` costs bytes 0.4 µs more
         or (rest.find(b"\\") >= 0 and _ASCII_ESCAPE.search(rest))
