@@ -1,4 +1,4 @@
-"""The matrix of SDKs (`make sdk-matrix`): the README shows its table, and its provider speaks what the translators read."""
+"""The matrix of SDKs (`make sdk-matrix`): the README shows its table; its provider speaks what translators read."""
 
 from __future__ import annotations
 
