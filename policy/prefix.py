@@ -150,6 +150,26 @@ def announcement(expression: str) -> str:
 _MARK: Final = re.compile(r"\\?[@#%&/:;=<>{}\[\]|~_,-]")
 
 
+def spelled_out(expression: str) -> str:
+    """With `\\w` as the class that it is: under `(?i)` RE2 folds it, to `ſ` and the Kelvin sign, and Hyperscan does so
+    only with a class that is written out."""
+    if r"\w" not in expression:
+        return expression
+    return "".join(map(_spelled_out, _TOKEN.finditer(expression)))
+
+
+def _spelled_out(token: re.Match[str]) -> str:
+    if token[0] == r"\w":
+        return f"[{_WORD}]"
+    if token.lastgroup == "atom" and token[0].startswith("["):
+        return _ESCAPED.sub(lambda escaped: _WORD if escaped[0] == r"\w" else escaped[0], token[0])
+    return token[0]
+
+
+_WORD: Final = "0-9A-Za-z_"
+_ESCAPED: Final = re.compile(r"\\.", re.DOTALL)
+
+
 def parse(expression: str) -> Node:
     """The structure of an expression that RE2 has accepted."""
     return _Parser(expression).whole()

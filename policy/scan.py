@@ -30,7 +30,7 @@ import re2
 
 from gateway.types import TextPart
 from policy.base import Match, Pattern
-from policy.prefix import announcement
+from policy.prefix import announcement, spelled_out
 from policy.text import encode, is_encodable
 
 try:
@@ -85,7 +85,7 @@ def hyperscan_filter(expressions: tuple[str, ...]) -> Filter:
 def _hyperscan_compile(database: Any, expressions: Sequence[str]) -> None:
     flags = hyperscan.HS_FLAG_UTF8 | hyperscan.HS_FLAG_MULTILINE | hyperscan.HS_FLAG_SINGLEMATCH
     database.compile(
-        expressions=[encode(expression) for expression in expressions],
+        expressions=[encode(spelled_out(expression)) for expression in expressions],
         ids=list(range(len(expressions))),
         elements=len(expressions),
         flags=[flags] * len(expressions),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import re2
 
-from policy.prefix import CHAIN, live
+from policy.prefix import CHAIN, announcement, live, spelled_out
 
 
 def begins(expression: str, text: str, *, placed: bool = False) -> bool:
@@ -72,3 +72,29 @@ def test_one_character_around_a_group_is_none_of_it() -> None:
 def test_longer_surroundings_are_waited_for() -> None:
     assert live(r"key=(\w+)", placed=True).before == ""
     assert begins(r"key=(\w+)", "ke", placed=True)
+
+
+@pytest.mark.parametrize(
+    ("expression", "written"),
+    [
+        (r"(?i)\wa", "(?i)[0-9A-Za-z_]a"),
+        (r"[\w.-]+@\w", "[0-9A-Za-z_.-]+@[0-9A-Za-z_]"),
+        (r"\\w[\\w]\Q\w\E", r"\\w[\\w]\Q\w\E"),
+        (r"\W(?:a|[^\]\w])", r"\W(?:a|[^\]0-9A-Za-z_])"),
+    ],
+)
+def test_word_characters_are_spelled_out(expression: str, written: str) -> None:
+    assert spelled_out(expression) == written
+
+
+@pytest.mark.parametrize(
+    ("expression", "announced"),
+    [
+        (r"[\w.]+@[\w.]+\.[a-z]+", r"(?:[\w.])+@(?:[\w.]){1,1}"),
+        (r"\bkey=\s*\S{8,99}", r"\bkey="),
+        (r"abc\d{2,99}", r"abc\d{2,99}"),
+        (r"a@b|c@d+", r"a@b|c@d+"),
+    ],
+)
+def test_what_announces_an_expression(expression: str, announced: str) -> None:
+    assert announcement(expression) == announced
