@@ -35,6 +35,7 @@ OVERLAP: Final = 512
 """Blocks overlap by so much, so that no phrase is cut in all of them."""
 DECODED_BYTES: Final = 16_384
 """So much decoded text one reading may hold; what is encoded beyond that stays as it is."""
+MARGIN: Final = 256
 MIN_DECODED: Final = 16
 """Fewer decoded bytes hide nothing, and would find meaning in any long word."""
 MAX_CHARACTERS: Final = 1 << 18
@@ -78,6 +79,23 @@ class Reading:
         """How many characters stood in tags or variation selectors, which no honest text holds."""
         own = sum(len(edit.text) for edit in self._edits) if self.kind.rpartition("+")[2] in _CHANNELS else 0
         return own + (self._before.smuggled if self._before is not None else 0)
+
+    @property
+    def excerpt(self) -> str:
+        """What is new in this reading, with `MARGIN` characters on either side: all that a reader of the text as it
+        stands has not seen. The whole where several steps led to it."""
+        if self._before is not None:
+            return self.text
+        pieces: list[tuple[int, int]] = []
+        shift = 0
+        for start, end, text in self._edits:
+            first, last = max(0, start + shift - MARGIN), start + shift + len(text) + MARGIN
+            shift += len(text) - (end - start)
+            if pieces and first <= pieces[-1][1]:
+                pieces[-1] = (pieces[-1][0], last)
+            else:
+                pieces.append((first, last))
+        return "\n".join(self.text[first:last] for first, last in pieces)
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Where bytes `start` to `end` of this reading (UTF-8) come from in the original. What an edit made comes from

@@ -46,15 +46,15 @@ class PromptInjectionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields
     sensitivity: Annotated[
         Sensitivity,
         Meta(
-            description="How little is enough. Of harmless texts, `low` refuses about 1 in 1,000, `medium` 4 in 1,000, "
-            "`high` 1 in 100."
+            description="How little is enough. Of harmless texts, `low` refuses 1 or 2 in 1,000, `medium` 4 or 5, "
+            "`high` 10."
         ),
     ] = "medium"
     untrusted_parts: Annotated[
         Sensitivity,
         Meta(
-            description="The same for what comes from outside: results of tools, documents, and text that was hidden or "
-            "disguised."
+            description="The same for what comes from outside: results of tools, documents, and text that was "
+            "hidden or disguised."
         ),
     ] = "high"
     threshold: Annotated[
@@ -154,7 +154,7 @@ class PromptInjection(Policy[PromptInjectionSettings]):
     def _reason_of(self, reading: Reading, least: float, untrusted: bool) -> str | None:
         if not _PLAIN.issuperset(reading.kind.split("+")):
             least, untrusted = min(least, self._least(True)), True
-        what = self._reason(reading.text, least, untrusted)
+        what = self._reason(reading.excerpt, least, untrusted)
         return "hidden-text" if what is None and reading.smuggled >= SMUGGLED else what
 
     def _reason(self, text: str, least: float, untrusted: bool) -> str | None:

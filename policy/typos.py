@@ -14,6 +14,7 @@ TELLING: Final = """
     ignore disregard forget previous previously prior above instruction instructions prompt system password secret
     reveal override bypass pretend unrestricted restrictions guidelines developer everything
     rules hidden initial message output respond
+    your what that this with tell have will when them they please write answer
     """.split()
 """Any of these, shuffled, shows that shuffled words are to be read."""
 

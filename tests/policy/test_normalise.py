@@ -84,6 +84,17 @@ def test_places_are_inside_the_original(text: str, data: st.DataObject) -> None:
         assert 0 <= begin <= stop <= len(text.encode("utf-8", "replace"))
 
 
+def test_an_excerpt_has_what_is_new_and_little_else() -> None:
+    prose = "The committee met on Tuesday. " * 60
+    (reading,) = readings(prose + "ig**no**re this" + prose + "and th**a**t" + prose)
+    first, second = reading.excerpt.split("\n")
+    assert "ignore this" in first
+    assert "and that" in second
+    assert len(first) <= 2 * normalise.MARGIN + 20
+    (whole,) = readings("ig**no**re this")
+    assert whole.excerpt == whole.text
+
+
 def test_a_flag_is_no_hidden_text() -> None:
     assert not any(reading.hidden and "gbeng" in reading.text for reading in readings(BENIGN["emoji sequences"]))
 

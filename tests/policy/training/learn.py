@@ -23,7 +23,7 @@ PERSONAS = frozenset(("act_as_prompts", "gpteacher_roleplay"))
 FOREIGN = 2.0
 """How much a harmless text in another language counts: of the open ones nearly all are English, of the attacks many are
 not, and a language must not be what makes an attack."""
-FALSE_POSITIVES = (0.001, 0.004, 0.01)
+FALSE_POSITIVES = (0.0015, 0.0033, 0.01)
 """Of harmless texts, for low, medium and high sensitivity."""
 _PERSONA = re.compile(r"(?i)^i want you to act as|^ich möchte, dass sie als")
 
