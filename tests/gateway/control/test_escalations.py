@@ -59,14 +59,14 @@ async def test_an_approval_is_used_once(queue: Escalations) -> None:
     assert again.id != id
 
 
-async def test_of_many_only_one_uses_it(store: Store, url: str, clock: Clock) -> None:
-    id = (await store.escalations.refer(TOLD)).id
-    await store.escalations.decide(id, approve=True, by="ada")
-    others = [await Store.open(url, clock=clock) for _ in range(3)]
-    queues = [store.escalations, *(other.escalations for other in others)]
+async def test_of_many_only_one_uses_it(url: str, clock: Clock) -> None:
+    stores = [await Store.open(url, clock=clock) for _ in range(4)]
+    queues = [store.escalations for store in stores]
+    id = (await queues[0].refer(TOLD)).id
+    await queues[0].decide(id, approve=True, by="ada")
     answers = await asyncio.gather(*(each.refer(TOLD) for each in queues * 2))
-    for other in others:
-        await other.close()
+    for store in stores:
+        await store.close()
     assert [answer.state for answer in answers].count("approved") == 1
     assert len({answer.id for answer in answers if answer.state == "pending"}) == 1
 
