@@ -33,6 +33,11 @@ def audit_folder(state: Path) -> Path:
     return state / "audit"
 
 
+def audit_key(state: Path) -> Path:
+    """The key that signs the audit log's checkpoints. Beside the log, not in it: a copy of the log is no copy of it."""
+    return state / "audit-key.pem"
+
+
 def store_url(state: Path, environment: Mapping[str, str] = os.environ) -> str:
     """`$KT_STORE_URL`, else a SQLite file in the state folder."""
     return environment.get("KT_STORE_URL") or f"sqlite:///{state / 'gateway.db'}"

@@ -26,12 +26,13 @@ import uvloop
 
 from gateway import metrics
 from gateway.application import GatewayApplication
-from gateway.audit.writer import AuditLog
+from gateway.audit.writer import DEFAULT_CHECKPOINTS, AuditLog, Checkpoints
 from gateway.config.load import load_text
 from gateway.config.schema import AuthMode, Configuration
 from gateway.downstream.head import HeadLimits
 from gateway.downstream.http import DownstreamLimits, Server
 from gateway.errors import Draining, InvalidAPIKey
+from gateway.folders import audit_key
 from gateway.key_log import log_path
 from gateway.key_usage import KeyUsage
 from gateway.keyring import Keyring, WorkerSlots, WorkerState
@@ -127,6 +128,8 @@ class Worker:
             options.worker,
             fail_mode=options.fail_mode or gateway.fail_mode,
             retention_days=_retention_days(snapshot),
+            key=audit_key(Path(options.audit_folder).parent),
+            checkpoints=_checkpoints(snapshot),
         )
         self._audit.start()
         self.services = Services(
@@ -263,6 +266,7 @@ class Worker:
         self._application.mode = compiled.run_file.auth
         self._downstream.limits = _limits(compiled.settings)
         self._audit.retention_days = _retention_days(compiled.snapshot)
+        self._audit.checkpoints = _checkpoints(compiled.snapshot)
         logging.getLogger().setLevel(compiled.run_file.log_level.upper())
         self._announce(compiled)
         log.info("configuration in force", extra={"version": compiled.snapshot.version[:12]})
@@ -330,6 +334,14 @@ def _retention_days(snapshot: Snapshot) -> int | None:
     """All configurations share one log, so the longest retention of any of them counts."""
     days = [one.pipeline.audit.retention_days for one in snapshot.configurations.values() if one.pipeline.audit]
     return max(days, default=None)
+
+
+def _checkpoints(snapshot: Snapshot) -> Checkpoints:
+    """All configurations share one log, so it is signed as often as the most anxious of them asks."""
+    audits = [one.pipeline.audit for one in snapshot.configurations.values() if one.pipeline.audit]
+    if not audits:
+        return DEFAULT_CHECKPOINTS
+    return Checkpoints(min(one.checkpoint_seconds for one in audits), min(one.checkpoint_records for one in audits))
 
 
 def _report_policy_error(kind: str, error: Exception) -> None:

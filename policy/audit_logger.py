@@ -32,6 +32,18 @@ class AuditLoggerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
             "`false` records only exchanges that were sent."
         ),
     ] = True
+    checkpoint_seconds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="While there are new records, a signed checkpoint of each writer's chain is made at least this "
+            "often, in seconds.",
+        ),
+    ] = 60
+    checkpoint_records: Annotated[
+        int,
+        Meta(ge=1, description="A signed checkpoint is made after so many records of a writer at the latest."),
+    ] = 50_000
     content: Annotated[
         Literal["none", "hash"],
         Meta(

@@ -80,13 +80,13 @@ class ManifestFile:
             except Malformed:
                 continue
 
-    def append(self, *entries: Entry) -> None:
-        """Write entries through to the disk. Raises OSError, and then none of them is in the file."""
+    def append(self, *entries: Entry) -> Chain:
+        """Write entries through to the disk; returns the chain's end. Raises OSError: none of them is in the file."""
         chain, size = self._end()
         if size == 0:
             first = entries[0]
             entries = (Founded(FORMAT_VERSION, first.at), *entries)
-        _, lines = chain.extend(map(encode, entries))
+        end, lines = chain.extend(map(encode, entries))
         try:
             if os.write(self._fd, lines) != len(lines):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), MANIFEST)
@@ -94,6 +94,7 @@ class ManifestFile:
         except OSError:
             os.ftruncate(self._fd, size)
             raise
+        return end
 
     def _end(self) -> tuple[Chain, int]:
         """The chain's end and the file's size, after cutting off a line that a crash left unfinished."""

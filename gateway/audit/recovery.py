@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.audit.chain import Malformed, parse
+from gateway.audit.checkpoint import Notary
 from gateway.audit.journal import Journal, JournalBusy, JournalInvalid, Mark
 from gateway.audit.layout import MANIFEST, SegmentName, SegmentState, decode_header, microseconds, segments_of
 from gateway.audit.manifest import shared
@@ -44,11 +45,13 @@ def new_writer_id() -> str:
     return secrets.token_hex(8)
 
 
-def recover(run_folder: Path, folder: Path, *, clock: Callable[[], float] = time.time) -> Recovered:
+def recover(
+    run_folder: Path, folder: Path, *, clock: Callable[[], float] = time.time, notary: Notary | None = None
+) -> Recovered:
     """Finish what workers that are gone have left in the run folder's journals and in the audit folder.
 
-    `clock` gives Unix seconds. Blocks on the disk: not for an event loop. Raises OSError when the disk refuses; what is
-    not yet recovered is then still in the journals.
+    `clock` gives Unix seconds; `notary` signs what is sealed. Blocks on the disk: not for an event loop. Raises OSError
+    when the disk refuses; what is not yet recovered is then still in the journals.
     """
     done = Recovered()
     for path in sorted(run_folder.glob("audit-*.journal")):
@@ -59,23 +62,26 @@ def recover(run_folder: Path, folder: Path, *, clock: Callable[[], float] = time
         except JournalInvalid as error:
             logger.error("%s; it is left as it is", error)
             continue
-        _finish_journal(journal, folder, clock, done)
+        _finish_journal(journal, folder, clock, done, notary)
     for name, lost in _abandoned(folder):
-        _finish_without_journal(name, lost, folder, clock, done)
+        _finish_without_journal(name, lost, folder, clock, done, notary)
     return done
 
 
-def _finish_journal(journal: Journal, folder: Path, clock: Callable[[], float], done: Recovered) -> None:
+def _finish_journal(
+    journal: Journal, folder: Path, clock: Callable[[], float], done: Recovered, notary: Notary | None
+) -> None:
     finished = False
+    waiting = str(journal.path.absolute())
     try:
         try:
             series, standing = SegmentedChain.resume(
-                folder, journal.writer, journal.mark.sequence, clock(), journal=str(journal.path.absolute())
+                folder, journal.writer, journal.mark.sequence, clock(), journal=waiting, notary=notary
             )
         except SegmentDamaged as error:
             # Nothing is added to evidence. The records go into a chain of their own.
             logger.error("cannot carry on the audit log of writer %s: %s", journal.writer, error)
-            series, standing = SegmentedChain(folder, new_writer_id(), journal=str(journal.path.absolute())), Standing()
+            series, standing = SegmentedChain(folder, new_writer_id(), journal=waiting, notary=notary), Standing()
         except SegmentBusy:
             return
         try:
@@ -170,10 +176,15 @@ def _journal_of(path: Path) -> Path | None:
 
 
 def _finish_without_journal(
-    name: SegmentName, lost: Path, folder: Path, clock: Callable[[], float], done: Recovered
+    name: SegmentName,
+    lost: Path,
+    folder: Path,
+    clock: Callable[[], float],
+    done: Recovered,
+    notary: Notary | None,
 ) -> None:
     try:
-        series, _ = SegmentedChain.resume(folder, name.writer, None, clock(), journal=str(lost))
+        series, _ = SegmentedChain.resume(folder, name.writer, None, clock(), journal=str(lost), notary=notary)
     except SegmentBusy:
         return
     except SegmentDamaged as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from gateway.audit.checkpoint import Notary, Position
 from gateway.audit.layout import (
     MANIFEST,
     SECONDS_PER_DAY,
@@ -17,7 +18,7 @@ from gateway.audit.layout import (
 from gateway.audit.manifest import exclusive
 
 
-def retire(folder: Path, retention_days: int, now: float) -> list[str]:
+def retire(folder: Path, retention_days: int, now: float, notary: Notary | None = None) -> list[str]:
     """Delete the segments that were sealed more than `retention_days` days ago, and say so in the manifest first.
 
     Of one writer only the oldest go: one that stays keeps all later ones. Returns the names. Raises OSError.
@@ -29,7 +30,9 @@ def retire(folder: Path, retention_days: int, now: float) -> list[str]:
         states = segments_of(manifest.entries())
         names = _expired(states, limit)
         if names:
-            manifest.append(*(Retired(name, microseconds(now), retention_days) for name in names))
+            end = manifest.append(*(Retired(name, microseconds(now), retention_days) for name in names))
+            if notary is not None:
+                notary.sign([Position.of_manifest(end)], now)
         for name, state in states.items():
             if state.retired or name in names:
                 (folder / name).unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import final
 
 from gateway.audit.chain import Chain
+from gateway.audit.checkpoint import Notary, Position
 from gateway.audit.layout import (
     FORMAT_VERSION,
     Header,
@@ -121,13 +122,23 @@ class SegmentedChain:
 
     `journal` is the absolute path of the file where the writer's records wait; it goes into the headers. Every method
     that writes raises OSError when the disk refuses, has then changed nothing that counts, and may be called again.
+    With a `notary`, every seal is signed, and what `checkpoint` is asked for.
     """
 
-    def __init__(self, folder: Path, writer: str, *, journal: str, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        writer: str,
+        *,
+        journal: str,
+        segment_bytes: int = SEGMENT_BYTES,
+        notary: Notary | None = None,
+    ) -> None:
         self.folder = folder
         self.writer = writer
         self.chain = Chain()
         self.in_flight = InFlight()
+        self._notary = notary
         self._journal = journal
         self._segment_bytes = segment_bytes
         self._number = 0
@@ -170,9 +181,21 @@ class SegmentedChain:
                 self.chain = chain
                 segment.root = chain.hash
             segment.sync()
-            manifest.append(self._sealed_entry(segment, segment.root, now))
+            listed = manifest.append(self._sealed_entry(segment, segment.root, now))
             segment.protect()
+            if self._notary is not None:
+                self._notary.sign((self._position(segment), Position.of_manifest(listed)), now)
         self.close()
+
+    def checkpoint(self, now: float) -> bool:
+        """Sign where the open segment stands, which must have been synced. False where that could not be done."""
+        segment = self._segment
+        if self._notary is None or segment is None:
+            return True
+        return self._notary.sign([self._position(segment)], now)
+
+    def _position(self, segment: Segment) -> Position:
+        return Position(self.writer, str(segment.name), self.chain)
 
     def close(self) -> None:
         """Let the open segment go as it is."""
@@ -210,7 +233,7 @@ class SegmentedChain:
 
     @classmethod
     def resume(
-        cls, folder: Path, writer: str, mark: int | None, now: float, *, journal: str
+        cls, folder: Path, writer: str, mark: int | None, now: float, *, journal: str, notary: Notary | None = None
     ) -> tuple[SegmentedChain, Standing]:
         """The chain of a writer that has ended, to be carried on where it stopped.
 
@@ -218,7 +241,7 @@ class SegmentedChain:
         line is cut off; what the writer could no longer tell the manifest is told now. Raises SegmentBusy while the
         writer lives, SegmentDamaged when the last segment does not hold together.
         """
-        series = cls(folder, writer, journal=journal)
+        series = cls(folder, writer, journal=journal, notary=notary)
         with exclusive(folder) as manifest:
             listed = _listed(manifest, writer)
             _remove_unborn(folder, writer, listed)

@@ -3,7 +3,8 @@
 It recomputes every hash of every segment and of the manifest, and compares the two: a segment that is gone, that nobody
 listed, or that ends before its seal is found as well as a changed byte. It reads only, needs nothing but the folder (a
 copy will do), and may run while the log is being written: the unfinished end of a living writer's segment is no fault.
-What it cannot know without a checkpoint kept elsewhere stands in docs/audit-log.md.
+With a public key it also checks that the log contains every signed checkpoint. What it cannot know without one stands
+in docs/audit-log.md.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from __future__ import annotations
 import enum
 import fcntl
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import msgspec
 
 from gateway.audit.chain import Chain, Link, Malformed, Unlinked, parse
+from gateway.audit.checkpoint import CHECKPOINTS, BadCheckpoint, Checkpoint, check_signatures, read_checkpoints
 from gateway.audit.layout import (
     FORMAT_VERSION,
     MANIFEST,
@@ -36,6 +39,9 @@ from gateway.audit.layout import (
 from gateway.audit.manifest import shared
 from gateway.audit.segments import names_in
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 
 class Fault(enum.StrEnum):
     """What is wrong at a place."""
@@ -50,6 +56,7 @@ class Fault(enum.StrEnum):
     UNLISTED = "unlisted"
     UNSEALED = "unsealed"
     RETIRED_EARLY = "retired_early"
+    REWRITTEN = "rewritten"
     UNKNOWN_VERSION = "unknown_version"
 
 
@@ -78,6 +85,10 @@ class Report(msgspec.Struct):
     retired_segments: int = 0
     records: int = 0
     bytes: int = 0
+    checkpoints: int = 0
+    """Checkpoints that the log agrees with."""
+    unsigned_records: int | None = None
+    """Records after their writer's last checkpoint; None where no public key was given."""
     problems: list[Problem] = []
 
     @property
@@ -113,9 +124,84 @@ Progress = Callable[[int, int], None]
 """Called now and then with the bytes that were checked and the bytes that there are."""
 
 
-def verify(folder: Path, progress: Progress | None = None) -> Report:
-    """Check a whole audit folder. Raises NothingToVerify, and OSError when a file cannot be read."""
-    return _Verification(folder, _snapshot(folder), progress).run()
+def verify(
+    folder: Path,
+    progress: Progress | None = None,
+    *,
+    public_key: Ed25519PublicKey | None = None,
+    checkpoints: Path | None = None,
+) -> Report:
+    """Check a whole audit folder, with a public key against its checkpoints too.
+
+    `checkpoints` is the checkpoint file, the folder's own unless given. Raises NothingToVerify, and OSError when a file
+    cannot be read.
+    """
+    # Before the log: what is signed by now is in the files, what is signed later may not be.
+    signed = _Signed(checkpoints or folder / CHECKPOINTS, public_key) if public_key is not None else None
+    return _Verification(folder, _snapshot(folder), progress, signed).run()
+
+
+class _Signed:
+    """The checkpoints, by writer and line number; those that the log was found to contain are crossed off."""
+
+    def __init__(self, path: Path, key: Ed25519PublicKey) -> None:
+        self.name = path.name
+        self.problem: Problem | None = None
+        self.met = 0
+        self.last: dict[str, int] = {}
+        self._open: dict[str, dict[int, list[Checkpoint]]] = defaultdict(lambda: defaultdict(list))
+        try:
+            data = read_checkpoints(path)
+        except FileNotFoundError:
+            self.problem = Problem(self.name, None, Fault.MISSING, "the checkpoints are gone, or there never were any")
+            return
+        numbers: list[int] = []
+        for found in check_signatures(data, key):
+            if isinstance(found, BadCheckpoint):
+                self._note(found, numbers)
+            else:
+                numbers.append(found.number)
+                self._open[found.writer][found.sequence].append(found)
+                self.last[found.writer] = max(found.sequence, self.last.get(found.writer, -1))
+        if not data:
+            self.problem = Problem(self.name, None, Fault.TRUNCATED, "there is no checkpoint")
+
+    def _note(self, bad: BadCheckpoint, numbers: list[int]) -> None:
+        if self.problem is not None:
+            return
+        fault = Fault.ALTERED
+        if bad.found is not None:
+            fault = Fault.REMOVED if bad.found > bad.expected else Fault.DUPLICATED
+            if fault is Fault.DUPLICATED and bad.found not in numbers:
+                fault = Fault.REORDERED
+        self.problem = Problem(self.name, bad.expected, fault, bad.reason)
+
+    def meet(self, writer: str, sequence: int, digest: bytes, line: int | None) -> None:
+        """A line of the log. Raises _Found where a checkpoint says that it was another."""
+        for checkpoint in self._open[writer].pop(sequence, ()) if writer in self._open else ():
+            if checkpoint.hash != digest.hex():
+                raise _Found(
+                    line, Fault.REWRITTEN, f"record {sequence} is not the one that {self._place(checkpoint)} signed"
+                )
+            self.met += 1
+
+    def pass_over(self, writer: str, first: int, last: int) -> None:
+        """Lines that are not here any more, rightly; their segment's last one has been met in the manifest."""
+        wanted = self._open.get(writer, {})
+        for sequence in [one for one in wanted if first <= one < last]:
+            del wanted[sequence]
+
+    def unmet(self) -> Iterator[Problem]:
+        """The first checkpoint of each writer that the log does not contain."""
+        for wanted in self._open.values():
+            for checkpoint in sorted((one for some in wanted.values() for one in some), key=lambda one: one.sequence)[
+                :1
+            ]:
+                text = f"record {checkpoint.sequence}, which {self._place(checkpoint)} signed, is not there"
+                yield Problem(checkpoint.file, None, Fault.REMOVED, text)
+
+    def _place(self, checkpoint: Checkpoint) -> str:
+        return f"{self.name}:{checkpoint.number}"
 
 
 def _snapshot(folder: Path) -> _Snapshot:
@@ -154,11 +240,12 @@ class _Verification:
 
     _PROGRESS_BYTES = 1 << 20
 
-    def __init__(self, folder: Path, snapshot: _Snapshot, progress: Progress | None) -> None:
+    def __init__(self, folder: Path, snapshot: _Snapshot, progress: Progress | None, signed: _Signed | None) -> None:
         self.folder = folder
         self.snapshot = snapshot
         self.report = Report()
         self._progress = progress
+        self._signed = signed
         self._total = sum(file.size for file in snapshot.files.values())
         self._announced = 0
 
@@ -168,9 +255,21 @@ class _Verification:
         for _, group in groupby(names, key=lambda name: name.writer):
             self.report.writers += 1
             self._check_writer(list(group), states, trusted)
+        if self._signed is not None:
+            self._conclude(self._signed)
         # The manifest first, then files as they are listed: by date.
         self.report.problems.sort(key=lambda problem: (problem.file != MANIFEST, problem.file))
         return self.report
+
+    def _conclude(self, signed: _Signed) -> None:
+        """Name what was signed and is not there, but only where no fault of the same file has been named already."""
+        report = self.report
+        report.checkpoints = signed.met
+        report.unsigned_records = report.unsigned_records or 0
+        named = {problem.file for problem in report.problems}
+        report.problems += [problem for problem in signed.unmet() if problem.file not in named]
+        if signed.problem is not None:
+            report.problems.append(signed.problem)
 
     def _note(self, file: str, found: _Found) -> None:
         self.report.problems.append(Problem(file, found.line, found.fault, found.message))
@@ -182,7 +281,7 @@ class _Verification:
         try:
             if self.snapshot.manifest is None:
                 raise _Found(None, Fault.MISSING, "the manifest is gone")
-            for entry in _manifest_entries(self.snapshot.manifest):
+            for entry in _manifest_entries(self.snapshot.manifest, self._signed):
                 entries.append(entry)  # noqa: PERF402 (one by one: those before a break count)
         except _Found as found:
             self._note(MANIFEST, found)
@@ -216,10 +315,19 @@ class _Verification:
         if state.retired is not None:
             self.report.retired_segments += 1
             _check_retirement(state)
+            self._meet_retired(name, state)
         elif not present:
             raise _Found(None, Fault.MISSING, "the manifest lists this segment, and it is gone")
         if state.sealed is None and not last:
             raise _Found(None, Fault.UNSEALED, "not sealed, and yet its writer went on to another segment")
+
+    def _meet_retired(self, name: SegmentName, state: SegmentState) -> None:
+        """Of a segment that is gone the manifest has the root, and the seal was signed."""
+        if self._signed is None or state.sealed is None or name in self.snapshot.files:
+            return
+        last = state.sealed.sequence
+        self._signed.pass_over(name.writer, state.opened.sequence, last)
+        self._signed.meet(name.writer, last, bytes.fromhex(state.sealed.root), None)
 
     def _check_segment(
         self, name: SegmentName, state: SegmentState | None, chain: Chain | None, trusted: bool
@@ -232,6 +340,8 @@ class _Verification:
             try:
                 for size in walk.lines():
                     self._advance(size)
+                    if self._signed is not None:
+                        self._meet(self._signed, name.writer, walk)
             finally:
                 self.report.bytes += walk.bytes
                 self.report.records += walk.records
@@ -242,6 +352,12 @@ class _Verification:
         elif walk.sealed and trusted:
             raise _Found(walk.number, Fault.UNSEALED, "sealed, and the manifest does not say so")
         return walk.chain
+
+    def _meet(self, signed: _Signed, writer: str, walk: _Walk) -> None:
+        sequence = walk.chain.sequence - 1
+        signed.meet(writer, sequence, walk.chain.hash, walk.number)
+        if sequence > signed.last.get(writer, -1) and walk.number > 1 and not walk.sealed:
+            self.report.unsigned_records = (self.report.unsigned_records or 0) + 1
 
     def _advance(self, size: int) -> None:
         self._announced += size
@@ -333,7 +449,7 @@ def _check_retirement(state: SegmentState) -> None:
         raise _Found(None, Fault.RETIRED_EARLY, f"retired before its {retired.retention_days} days were over")
 
 
-def _manifest_entries(data: bytes) -> Iterator[Entry]:
+def _manifest_entries(data: bytes, signed: _Signed | None) -> Iterator[Entry]:
     chain = Chain()
     lines = data.split(b"\n")
     for number, line in enumerate(lines[:-1], 1):
@@ -344,6 +460,8 @@ def _manifest_entries(data: bytes) -> Iterator[Entry]:
             raise _Found(number, Fault.ALTERED, str(error)) from None
         except Unlinked as error:
             raise _explain_manifest(number, chain, error.link, lines[number:-1]) from None
+        if signed is not None:
+            signed.meet("", chain.sequence - 1, chain.hash, number)
         if isinstance(entry, Founded) != (number == 1):
             raise _Found(number, Fault.ALTERED, "a manifest begins with its version, and only there")
         if isinstance(entry, Founded) and entry.version != FORMAT_VERSION:

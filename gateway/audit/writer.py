@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, final
 
+from gateway.audit.checkpoint import Notary
 from gateway.audit.journal import DEFAULT_CAPACITY, Journal, Mark
 from gateway.audit.layout import date_of, microseconds
 from gateway.audit.record import GapReason, gap_record
@@ -37,6 +38,16 @@ SYNC_SECONDS = 1.0
 """What the machine's own end may cost at most; the end of the process costs nothing."""
 
 RECOVERY_RETRY_SECONDS = 10.0
+
+
+class Checkpoints(NamedTuple):
+    """How often a checkpoint is signed while there are new records: whatever comes first. Every seal is signed too."""
+
+    seconds: float = 60.0
+    records: int = 50_000
+
+
+DEFAULT_CHECKPOINTS = Checkpoints()
 
 
 class AuditStats(NamedTuple):
@@ -72,16 +83,20 @@ class AuditLog:
         "_failing",
         "_gaps",
         "_journal",
+        "_next_checkpoint",
         "_next_recovery",
         "_next_sync",
+        "_notary",
         "_retired_on",
         "_run_folder",
         "_series",
+        "_signed",
         "_stop",
         "_thread",
         "_unsynced",
         "_written",
         "append",
+        "checkpoints",
         "folder",
         "retention_days",
     )
@@ -94,13 +109,16 @@ class AuditLog:
         *,
         fail_mode: FailMode = FailMode.BLOCK,
         retention_days: int | None = None,
+        key: Path | None = None,
+        checkpoints: Checkpoints = DEFAULT_CHECKPOINTS,
         clock: Callable[[], float] = time.time,
         journal_bytes: int = DEFAULT_CAPACITY,
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         """Make the journal, `<run_folder>/audit-<worker>-<writer>.journal`, ready to append; `start` starts the writer.
 
-        `retention_days` None keeps everything. `clock` gives Unix seconds. Raises OSError where the run folder has no
+        `retention_days` None keeps everything. `key` is the private key that signs checkpoints, made where there is
+        none; without a path nothing is signed. `clock` gives Unix seconds. Raises OSError where the run folder has no
         room for the journal.
         """
         writer = new_writer_id()
@@ -111,7 +129,13 @@ class AuditLog:
         self._run_folder = run_folder
         self._clock = clock
         self._journal = Journal.create(path, writer, journal_bytes)
-        self._series = SegmentedChain(folder, writer, journal=str(path), segment_bytes=segment_bytes)
+        self._notary = Notary(folder, key) if key is not None else None
+        self._series = SegmentedChain(
+            folder, writer, journal=str(path), segment_bytes=segment_bytes, notary=self._notary
+        )
+        self.checkpoints = checkpoints
+        self._signed = 0
+        self._next_checkpoint = time.monotonic() + checkpoints.seconds
         # Under `block` there is nothing between the exchange and the journal.
         self.append: Callable[[bytes], None] = (
             self._journal.append if fail_mode is FailMode.BLOCK else self._append_or_drop
@@ -172,6 +196,9 @@ class AuditLog:
 
     def _run(self) -> None:
         pause = 0.0
+        if self._notary is not None:
+            # The library is loaded and the key made before there is traffic.
+            self._notary.prepare()
         while not self._stop.wait(pause):
             pause = INTERVAL_SECONDS if self._try(self._turn) else RETRY_SECONDS
 
@@ -202,13 +229,22 @@ class AuditLog:
             self._series.sync()
             self._unsynced = False
             self._next_sync = moment + SYNC_SECONDS
+        if self._notary is not None and self._signed != self._written and not self._unsynced:
+            self._checkpoint(now, moment)
         if self._next_recovery is not None and moment >= self._next_recovery:
             self._next_recovery = moment + RECOVERY_RETRY_SECONDS
-            recover(self._run_folder, self.folder, clock=self._clock)
+            recover(self._run_folder, self.folder, clock=self._clock, notary=self._notary)
             self._next_recovery = None
         if self.retention_days is not None and self._retired_on != date_of(now):
-            retire(self.folder, self.retention_days, now)
+            retire(self.folder, self.retention_days, now, self._notary)
             self._retired_on = date_of(now)
+
+    def _checkpoint(self, now: float, moment: float) -> None:
+        """Sign where the chain stands, if it is time; after a sync, so that no statement outlives what it is about."""
+        due = moment >= self._next_checkpoint or self._written - self._signed >= self.checkpoints.records
+        if due and self._series.checkpoint(now):
+            self._signed = self._written
+            self._next_checkpoint = moment + self.checkpoints.seconds
 
     def _drain(self) -> None:
         """Move everything from the journal into the chain, a batch at a time."""

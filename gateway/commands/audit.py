@@ -17,10 +17,11 @@ import click
 import msgspec
 import orjson
 
+from gateway.audit.checkpoint import key_id, private_key, public_pem, read_public_key
 from gateway.audit.reader import COLUMNS, Follower, Match, Reading, Row, time_of
 from gateway.audit.verify import NothingToVerify, Progress, Report, verify
 from gateway.commands.output import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, fail, show, show_json, warn
-from gateway.folders import audit_folder, state_folder
+from gateway.folders import audit_folder, audit_key, state_folder
 
 FOLLOW_SECONDS = 0.2
 """Between two looks at the segments; the writer itself looks every 50 ms."""
@@ -58,22 +59,42 @@ def group() -> None:
 
 @group.command("verify")
 @click.argument("folder", required=False, type=click.Path(path_type=Path), default=_audit_folder)
+@click.option(
+    "--public-key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Check the signed checkpoints too, with this key: what `kt audit key` prints.",
+)
+@click.option(
+    "--checkpoints",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The checkpoint file, best a copy from elsewhere.  [default: FOLDER's `checkpoints.jsonl`]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def verify_log(folder: Path, as_json: bool) -> None:
+def verify_log(folder: Path, public_key: Path | None, checkpoints: Path | None, as_json: bool) -> None:
     """Check every hash of an audit log and say where it does not hold together.
 
     FOLDER is the state folder's `audit` unless given; a copy will do. The log may be in use. Exit code 0: whole. 1:
     something was altered, removed, reordered, duplicated or cut off; the first bad place of each file is named. 2:
-    there is no audit log.
+    there is no audit log, or the key is none.
+
+    With --public-key the log must also contain every checkpoint that the gateway has signed, so that one that was
+    written anew, all hashes included, is found out. That needs neither the gateway nor its private key.
 
     \b
     Examples:
       kt audit verify
       kt audit verify /backup/audit --json | jq .problems
+      kt audit verify --public-key audit-key.pub --checkpoints /elsewhere/checkpoints.jsonl
     """
+    if checkpoints is not None and public_key is None:
+        raise click.UsageError("--checkpoints needs --public-key")
+    try:
+        key = read_public_key(public_key) if public_key is not None else None
+    except ValueError as error:
+        fail(str(error), code=EXIT_USAGE)
     try:
         with _progress() as progress:
-            report = verify(folder, progress)
+            report = verify(folder, progress, public_key=key, checkpoints=checkpoints)
     except NothingToVerify as error:
         fail(str(error), code=EXIT_USAGE)
     if as_json:
@@ -106,12 +127,35 @@ def _print_report(report: Report) -> None:
         _count(report.segments, "segment") + f" ({report.open_segments:,} open, {report.retired_segments:,} retired)",
         _count(report.writers, "writer"),
     ]
+    if report.unsigned_records is not None:
+        parts.append(
+            f"{_count(report.checkpoints, 'checkpoint')} ({_count(report.unsigned_records, 'record')} not signed yet)"
+        )
     verdict = "the log is whole" if report.ok else _count(len(report.problems), "problem")
     click.echo(f"{', '.join(parts)}: {verdict}")
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+@group.command("key")
+@click.option("--id", "only_id", is_flag=True, help="Print only the id, as checkpoints have it.")
+def show_key(only_id: bool) -> None:
+    """Show the public key of the audit log's checkpoints, in PEM; it is made where there is none yet.
+
+    Keep it where whoever verifies can trust it: not beside the log.
+
+    \b
+    Examples:
+      kt audit key > audit-key.pub
+      kt audit key --id
+    """
+    try:
+        public = private_key(audit_key(state_folder())).public_key()
+    except (OSError, ValueError) as error:
+        fail(str(error))
+    click.echo(key_id(public) if only_id else public_pem(public).decode("ascii"), nl=only_id)
 
 
 @group.command("tail")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gateway.audit.checkpoint import CHECKPOINTS, Notary
 from gateway.audit.layout import MANIFEST
 from gateway.audit.record import Outcome, finish_record, start_record
 from gateway.audit.segments import SegmentedChain
@@ -35,7 +36,7 @@ def exchanges(ids: Iterable[object]) -> list[bytes]:
 
 
 def segments(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.jsonl") if path.name != MANIFEST)
+    return sorted(path for path in folder.glob("*.jsonl") if path.name not in (MANIFEST, CHECKPOINTS))
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -51,9 +52,16 @@ def ids(folder: Path, kind: str) -> list[str]:
     return [record["id"] for record in records(folder) if record["kind"] == kind]
 
 
-def sealed_log(folder: Path, writer: str, count: int, segment_bytes: int = 4096, now: float = NOON) -> None:
+def sealed_log(
+    folder: Path,
+    writer: str,
+    count: int,
+    segment_bytes: int = 4096,
+    now: float = NOON,
+    notary: Notary | None = None,
+) -> None:
     """A finished log of so many exchanges by one writer, in as many segments as that takes."""
-    series = SegmentedChain(folder, writer, journal=JOURNAL, segment_bytes=segment_bytes)
+    series = SegmentedChain(folder, writer, journal=JOURNAL, segment_bytes=segment_bytes, notary=notary)
     todo = exchanges(f"{writer[:4]}-{number}" for number in range(count))
     for at in range(0, len(todo), 5):
         series.write(todo[at : at + 5], now)

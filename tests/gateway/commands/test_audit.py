@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from gateway.audit.checkpoint import CHECKPOINTS, Notary
 from gateway.audit.record import GapReason, Outcome, finish_record, gap_record, start_record
 from gateway.audit.segments import SegmentedChain
 from gateway.commands.audit import group
@@ -102,6 +103,42 @@ def test_verify_names_the_bad_place(folder: Path) -> None:
 def test_verify_needs_a_log(tmp_path: Path) -> None:
     assert run("verify", str(tmp_path)).exit_code == 2
     assert run("verify", str(tmp_path / "none")).exit_code == 2
+
+
+def test_verify_takes_a_key_and_checkpoints(folder: Path, tmp_path: Path) -> None:
+    pem = run("key")
+    assert pem.exit_code == 0
+    assert pem.output == (tmp_path / "audit-key.pub").read_text()
+    name = run("key", "--id").output.strip()
+    public = tmp_path / "elsewhere.pub"
+    public.write_text(pem.output)
+    assert run("verify", "--public-key", str(public)).exit_code == 1, "nothing was signed yet"
+    series = SegmentedChain(
+        folder, "00000000000000aa", journal=JOURNAL, notary=Notary(folder, tmp_path / "audit-key.pem")
+    )
+    series.write(exchange("five", NOON), NOON)
+    series.seal(NOON)
+    result = run("verify", "--public-key", str(public))
+    assert (result.exit_code, result.output) == (
+        0,
+        "10 records, 4 segments (1 open, 0 retired), 3 writers, 2 checkpoints (8 records not signed yet): "
+        "the log is whole\n",
+    )
+    shipped = tmp_path / "shipped.jsonl"
+    shipped.write_bytes((folder / CHECKPOINTS).read_bytes())
+    assert json.loads(shipped.read_text().splitlines()[0])["checkpoint"]["key"] == name
+    sealed = next(path for path in segments(folder) if "00000000000000aa" in path.name)
+    sealed.unlink()
+    result = run("verify", "--public-key", str(public), "--checkpoints", str(shipped))
+    assert result.exit_code == 1
+    assert f"bad: {sealed.name}: missing: " in result.output
+
+
+def test_verify_wants_a_key_that_is_one(folder: Path, tmp_path: Path) -> None:
+    no_key = tmp_path / "no.pub"
+    no_key.write_text("nothing")
+    assert run("verify", "--public-key", str(no_key)).exit_code == 2
+    assert run("verify", "--checkpoints", str(no_key)).exit_code == 2
 
 
 # tail
