@@ -1,7 +1,8 @@
 """Checkpoints: signed statements of where a chain stood, to be kept where the log's own keeper cannot reach.
 
 A line is `{"checkpoint":{...},"signature":"<hex>"}`; the signature is Ed25519 (RFC 8032) over `DOMAIN` and the bytes of
-the checkpoint as they stand in the line. Only what is on the disk already is signed, so that no crash makes a statement
+the checkpoint as they stand in the line. Where a secret was begun, `"mac"` follows, made over the same bytes with a key
+that is gone afterwards (`ratchet`). Only what is on the disk already is signed, so that no crash makes a statement
 false. This module signs and checks statements; whether a log agrees with them is the business of `verify`. Everything
 here blocks: it belongs in the writer thread, never on an event loop.
 """
@@ -10,11 +11,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hmac
 import logging
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, final
@@ -23,6 +26,7 @@ import msgspec
 
 from gateway.audit.chain import Chain, Malformed
 from gateway.audit.layout import FORMAT_VERSION, MANIFEST, Digest, decode, encode, microseconds
+from gateway.audit.ratchet import Ratchet, advance_ratchet, begin_ratchet, read_ratchet, secret_path
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -35,7 +39,7 @@ CHECKPOINTS = "checkpoints.jsonl"
 DOMAIN = b"keeptrusts audit checkpoint 1\n"
 """Stands before what is signed, so that the key's signature on anything else is none on a checkpoint."""
 
-_LINE = re.compile(rb'\{"checkpoint":(\{.*\}),"signature":"([0-9a-f]{128})"\}')
+_LINE = re.compile(rb'\{"checkpoint":(\{.*\}),"signature":"([0-9a-f]{128})"(?:,"mac":"([0-9a-f]{64})")?\}')
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -177,45 +181,78 @@ class Notary:
         if key is None:
             key = private_key(self._key_path)
             self._id, self._key = key_id(key.public_key()), key
-        if positions:
-            _append(self._path, lambda number: self._lines(key, positions, number, microseconds(now)))
+        if not positions:
+            return
+        with _held(self._path) as file:
+            ratchet = read_ratchet(secret_path(self._key_path))
+            # A checkpoint file that is gone does not begin anew: the secret cannot go back.
+            first = max(file.last + 1, ratchet.number if ratchet else 1)
+            lines: list[bytes] = []
+            for number, position in enumerate(positions, first):
+                ratchet = ratchet.at(number) if ratchet else None
+                lines.append(self._line(key, position, number, microseconds(now), ratchet))
+            file.append(b"".join(lines))
+            if ratchet:
+                advance_ratchet(secret_path(self._key_path), ratchet.at(ratchet.number + 1))
 
-    def _lines(self, key: Ed25519PrivateKey, positions: list[Position], number: int, at: int) -> bytes:
-        lines: list[bytes] = []
-        for one, (writer, file, chain) in enumerate(positions, number):
-            statement = encode(
-                Checkpoint(FORMAT_VERSION, one, writer, file, chain.sequence - 1, chain.hash.hex(), at, self._id)
-            )
-            signature = key.sign(DOMAIN + statement).hex().encode()
-            lines.append(b'{"checkpoint":%b,"signature":"%b"}\n' % (statement, signature))
-        return b"".join(lines)
+    def _line(self, key: Ed25519PrivateKey, position: Position, number: int, at: int, ratchet: Ratchet | None) -> bytes:
+        writer, file, chain = position
+        statement = encode(
+            Checkpoint(FORMAT_VERSION, number, writer, file, chain.sequence - 1, chain.hash.hex(), at, self._id)
+        )
+        signed = DOMAIN + statement
+        mac = b',"mac":"%b"' % ratchet.authenticate(signed).hex().encode() if ratchet else b""
+        return b'{"checkpoint":%b,"signature":"%b"%b}\n' % (statement, key.sign(signed).hex().encode(), mac)
+
+
+def begin_secret(folder: Path, key_path: Path) -> Ratchet:
+    """Begin to authenticate checkpoints, from the next one on; the first key, to be kept elsewhere.
+
+    Raises FileExistsError where that was begun already, OSError.
+    """
+    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    with _held(folder / CHECKPOINTS) as file:
+        ratchet = Ratchet.fresh(file.last + 1)
+        begin_ratchet(secret_path(key_path), ratchet)
+        return ratchet
 
 
 _TAIL_BYTES = 4096
 """More than one line."""
 
 
-def _append(path: Path, make: Callable[[int], bytes]) -> None:
-    """Append lines, made for the number of the first; one process at a time. Raises OSError: the file is as it was."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+class _CheckpointFile:
+    """The open and locked checkpoint file, without a line that a crash left unfinished. `last` is the last number."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
         size = os.fstat(fd).st_size
         start = max(0, size - _TAIL_BYTES)
         tail = os.pread(fd, size - start, start)
         whole = tail.rfind(b"\n") + 1
         if whole != len(tail):
-            # A line that a crash left unfinished.
             size = start + whole
             os.ftruncate(fd, size)
-        lines = make(_number_of(tail[:whole]) + 1)
+        self.last = _number_of(tail[:whole])
+        self._size = size
+
+    def append(self, lines: bytes) -> None:
+        """Write lines through to the disk. Raises OSError: the file is as it was."""
         try:
-            if os.write(fd, lines) != len(lines):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-            os.fdatasync(fd)
+            if os.write(self._fd, lines) != len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), CHECKPOINTS)
+            os.fdatasync(self._fd)
         except OSError:
-            os.ftruncate(fd, size)
+            os.ftruncate(self._fd, self._size)
             raise
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[_CheckpointFile]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield _CheckpointFile(fd)
     finally:
         os.close(fd)
 
@@ -225,17 +262,28 @@ def _number_of(tail: bytes) -> int:
     if not tail:
         return 0
     try:
-        return parse_checkpoint(tail[:-1].rpartition(b"\n")[2])[0].number
+        return parse_checkpoint(tail[:-1].rpartition(b"\n")[2]).checkpoint.number
     except Malformed:
         return 0
 
 
-def parse_checkpoint(line: bytes) -> tuple[Checkpoint, bytes, bytes]:
-    """A line, without its line feed: the checkpoint, the bytes that were signed, the signature. Raises Malformed."""
+class SignedLine(NamedTuple):
+    """A line of the checkpoint file, taken apart. `signed` are the bytes that signature and mac are over."""
+
+    checkpoint: Checkpoint
+    signed: bytes
+    signature: bytes
+    mac: bytes | None
+
+
+def parse_checkpoint(line: bytes) -> SignedLine:
+    """Take one line, without its line feed, apart. Raises Malformed."""
     match = _LINE.fullmatch(line)
     if match is None:
         raise Malformed("not a checkpoint")
-    return decode(_decoder, match[1]), DOMAIN + match[1], bytes.fromhex(match[2].decode("ascii"))
+    mac = bytes.fromhex(match[3].decode("ascii")) if match[3] else None
+    signature = bytes.fromhex(match[2].decode("ascii"))
+    return SignedLine(decode(_decoder, match[1]), DOMAIN + match[1], signature, mac)
 
 
 def read_checkpoints(path: Path) -> bytes:
@@ -258,28 +306,43 @@ class BadCheckpoint(NamedTuple):
     found: int | None = None
 
 
-def check_signatures(data: bytes, key: Ed25519PublicKey) -> Iterator[Checkpoint | BadCheckpoint]:
-    """Every line of a checkpoint file, judged by itself and by its number; an unfinished last line is a bad one."""
-    from cryptography.exceptions import InvalidSignature
+def check_signatures(
+    data: bytes, key: Ed25519PublicKey | None, secret: Ratchet | None
+) -> Iterator[Checkpoint | BadCheckpoint]:
+    """Every line of a checkpoint file, judged by itself and by its number; an unfinished last line is a bad one.
 
-    identity = key_id(key)
+    `secret` is a first key. Lines before it prove something only with a public key, and are left out without one.
+    """
     *lines, rest = data.split(b"\n")
-    for expected, line in enumerate(lines, 1):
+    for expected, text in enumerate(lines, 1):
         try:
-            checkpoint, signed, signature = parse_checkpoint(line)
-            key.verify(signature, signed)
+            line = parse_checkpoint(text)
         except Malformed as error:
             yield BadCheckpoint(str(error), expected)
-        except InvalidSignature:
-            signer = checkpoint.key
-            yield BadCheckpoint(
-                "signed with another key" if signer != identity else "the signature does not match", expected
-            )
-        else:
-            yield (
-                checkpoint
-                if checkpoint.number == expected
-                else BadCheckpoint(f"checkpoint {checkpoint.number}", expected, checkpoint.number)
-            )
+            continue
+        number = line.checkpoint.number
+        reason = _signature_fault(line, key)
+        if secret is not None and expected >= secret.number and reason is None:
+            secret = secret.at(expected)
+            if line.mac is None or not hmac.compare_digest(line.mac, secret.authenticate(line.signed)):
+                reason = "no mac" if line.mac is None else "the mac does not match"
+        if number != expected and reason in (None, "the mac does not match"):
+            yield BadCheckpoint(f"checkpoint {number}", expected, number)
+        elif reason is not None:
+            yield BadCheckpoint(reason, expected)
+        elif key is not None or (secret is not None and expected >= secret.number):
+            yield line.checkpoint
     if rest:
         yield BadCheckpoint("the file ends inside a line", len(lines) + 1)
+
+
+def _signature_fault(line: SignedLine, key: Ed25519PublicKey | None) -> str | None:
+    from cryptography.exceptions import InvalidSignature
+
+    if key is None:
+        return None
+    try:
+        key.verify(line.signature, line.signed)
+    except InvalidSignature:
+        return "signed with another key" if line.checkpoint.key != key_id(key) else "the signature does not match"
+    return None

@@ -37,6 +37,7 @@ from gateway.audit.layout import (
     segments_of,
 )
 from gateway.audit.manifest import shared
+from gateway.audit.ratchet import Ratchet
 from gateway.audit.segments import names_in
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Report(msgspec.Struct):
     checkpoints: int = 0
     """Checkpoints that the log agrees with."""
     unsigned_records: int | None = None
-    """Records after their writer's last checkpoint; None where no public key was given."""
+    """Records after their writer's last checkpoint; None where neither key nor secret was given."""
     problems: list[Problem] = []
 
     @property
@@ -129,22 +130,24 @@ def verify(
     progress: Progress | None = None,
     *,
     public_key: Ed25519PublicKey | None = None,
+    secret: Ratchet | None = None,
     checkpoints: Path | None = None,
 ) -> Report:
-    """Check a whole audit folder, with a public key against its checkpoints too.
+    """Check a whole audit folder, with a public key or a first secret against its checkpoints too.
 
     `checkpoints` is the checkpoint file, the folder's own unless given. Raises NothingToVerify, and OSError when a file
     cannot be read.
     """
     # Before the log: what is signed by now is in the files, what is signed later may not be.
-    signed = _Signed(checkpoints or folder / CHECKPOINTS, public_key) if public_key is not None else None
+    proof = public_key is not None or secret is not None
+    signed = _Signed(checkpoints or folder / CHECKPOINTS, public_key, secret) if proof else None
     return _Verification(folder, _snapshot(folder), progress, signed).run()
 
 
 class _Signed:
     """The checkpoints, by writer and line number; those that the log was found to contain are crossed off."""
 
-    def __init__(self, path: Path, key: Ed25519PublicKey) -> None:
+    def __init__(self, path: Path, key: Ed25519PublicKey | None, secret: Ratchet | None) -> None:
         self.name = path.name
         self.problem: Problem | None = None
         self.met = 0
@@ -156,7 +159,7 @@ class _Signed:
             self.problem = Problem(self.name, None, Fault.MISSING, "the checkpoints are gone, or there never were any")
             return
         numbers: list[int] = []
-        for found in check_signatures(data, key):
+        for found in check_signatures(data, key, secret):
             if isinstance(found, BadCheckpoint):
                 self._note(found, numbers)
             else:

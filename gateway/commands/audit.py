@@ -17,7 +17,8 @@ import click
 import msgspec
 import orjson
 
-from gateway.audit.checkpoint import key_id, private_key, public_pem, read_public_key
+from gateway.audit.checkpoint import begin_secret, key_id, private_key, public_pem, read_public_key
+from gateway.audit.ratchet import Ratchet
 from gateway.audit.reader import COLUMNS, Follower, Match, Reading, Row, time_of
 from gateway.audit.verify import NothingToVerify, Progress, Report, verify
 from gateway.commands.output import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, fail, show, show_json, warn
@@ -65,12 +66,19 @@ def group() -> None:
     help="Check the signed checkpoints too, with this key: what `kt audit key` prints.",
 )
 @click.option(
+    "--secret",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Check the checkpoints' macs too, with this first key: what `kt audit secret` printed.",
+)
+@click.option(
     "--checkpoints",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="The checkpoint file, best a copy from elsewhere.  [default: FOLDER's `checkpoints.jsonl`]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def verify_log(folder: Path, public_key: Path | None, checkpoints: Path | None, as_json: bool) -> None:
+def verify_log(
+    folder: Path, public_key: Path | None, secret: Path | None, checkpoints: Path | None, as_json: bool
+) -> None:
     """Check every hash of an audit log and say where it does not hold together.
 
     FOLDER is the state folder's `audit` unless given; a copy will do. The log may be in use. Exit code 0: whole. 1:
@@ -78,23 +86,26 @@ def verify_log(folder: Path, public_key: Path | None, checkpoints: Path | None, 
     there is no audit log, or the key is none.
 
     With --public-key the log must also contain every checkpoint that the gateway has signed, so that one that was
-    written anew, all hashes included, is found out. That needs neither the gateway nor its private key.
+    written anew, all hashes included, is found out. That needs neither the gateway nor its private key. With --secret
+    one that was signed anew, by who has taken the gateway over, is found out too.
 
     \b
     Examples:
       kt audit verify
       kt audit verify /backup/audit --json | jq .problems
       kt audit verify --public-key audit-key.pub --checkpoints /elsewhere/checkpoints.jsonl
+      kt audit verify --secret first.secret
     """
-    if checkpoints is not None and public_key is None:
-        raise click.UsageError("--checkpoints needs --public-key")
+    if checkpoints is not None and public_key is None and secret is None:
+        raise click.UsageError("--checkpoints needs --public-key or --secret")
     try:
         key = read_public_key(public_key) if public_key is not None else None
+        first = Ratchet.parse(secret.read_text("ascii")) if secret is not None else None
     except ValueError as error:
         fail(str(error), code=EXIT_USAGE)
     try:
         with _progress() as progress:
-            report = verify(folder, progress, public_key=key, checkpoints=checkpoints)
+            report = verify(folder, progress, public_key=key, secret=first, checkpoints=checkpoints)
     except NothingToVerify as error:
         fail(str(error), code=EXIT_USAGE)
     if as_json:
@@ -156,6 +167,28 @@ def show_key(only_id: bool) -> None:
     except (OSError, ValueError) as error:
         fail(str(error))
     click.echo(key_id(public) if only_id else public_pem(public).decode("ascii"), nl=only_id)
+
+
+@group.command("secret")
+def begin_audit_secret() -> None:
+    """Begin to authenticate checkpoints with a key that moves forward, and print the first key: once, never again.
+
+    The gateway keeps only the key of the next checkpoint. Keep the first one where the gateway cannot read it. A
+    running gateway takes it up by itself. Exit code 1 where it was begun already.
+
+    \b
+    Examples:
+      kt audit secret > first.secret        # then move it off this machine
+      kt audit verify --secret first.secret
+    """
+    state = state_folder()
+    try:
+        first = begin_secret(audit_folder(state), audit_key(state))
+    except FileExistsError:
+        fail("begun already, and the first key is not here any more: it was printed then")
+    except OSError as error:
+        fail(str(error))
+    click.echo(str(first), nl=False)
 
 
 @group.command("tail")

@@ -17,8 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.audit.chain import GENESIS, Chain, parse
-from gateway.audit.checkpoint import CHECKPOINTS, DOMAIN, Notary, Position, private_key, public_path, read_public_key
+from gateway.audit.checkpoint import (
+    CHECKPOINTS,
+    DOMAIN,
+    Notary,
+    Position,
+    begin_secret,
+    private_key,
+    public_path,
+    read_public_key,
+)
 from gateway.audit.layout import MANIFEST
+from gateway.audit.ratchet import Ratchet, read_ratchet, secret_path
 from gateway.audit.recovery import recover
 from gateway.audit.retention import retire
 from gateway.audit.segments import SegmentedChain
@@ -243,6 +253,84 @@ def test_what_was_done_to_the_checkpoints_is_named(
     change(lines)
     (problem,) = tampered(original, public, b"".join(lines)).problems
     assert (problem.line, problem.fault) == (line, fault)
+
+
+# The secret that moves forward.
+
+
+@pytest.fixture
+def authenticated(tmp_path: Path) -> tuple[Path, Path, Ratchet]:
+    """A log, two checkpoints of which were made before the secret was begun; its key; and the first secret."""
+    folder, key = tmp_path / "audit", tmp_path / "audit-key.pem"
+    sealed_log(folder, OLD, 2, notary=Notary(folder, key))
+    first = begin_secret(folder, key)
+    sealed_log(folder, WRITER, 20, notary=Notary(folder, key))
+    return folder, key, first
+
+
+def test_every_checkpoint_from_the_first_secret_on_has_a_mac(authenticated: tuple[Path, Path, Ratchet]) -> None:
+    folder, key, first = authenticated
+    report = verify(folder, secret=first)
+    assert (report.problems, report.checkpoints) == ([], 6)
+    assert verify(folder, secret=first, public_key=private_key(key).public_key()).checkpoints == 8
+    assert first.number == 3
+
+
+def test_the_secret_that_is_there_is_not_one_that_was_used(authenticated: tuple[Path, Path, Ratchet]) -> None:
+    _, key, first = authenticated
+    path = secret_path(key)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert read_ratchet(path) == first.at(9)
+    with pytest.raises(ValueError, match="cannot be moved"):
+        first.at(9).at(8)
+
+
+def test_who_takes_the_gateway_over_cannot_sign_the_past_anew(authenticated: tuple[Path, Path, Ratchet]) -> None:
+    """With the private key, and with the secret as it stands now, in the place of the first."""
+    folder, key, first = authenticated
+    forged = folder.with_name("forged")
+    now = read_ratchet(secret_path(key))
+    assert now is not None
+    shutil.copytree(folder, forged)
+    for path in forged.iterdir():
+        path.chmod(0o640)
+    (forged / CHECKPOINTS).unlink()
+    rebuild(forged, lambda record: record.replace(b"203.0.113.7", b"203.0.113.8"))
+    secret_path(key).write_text(str(Ratchet(1, now.key)))
+    notary = Notary(forged, key)
+    for path in segments(forged):
+        link = parse(path.read_bytes().splitlines()[-1])
+        end = Chain(link.sequence + 1, link.hash)
+        manifest = Position.of_manifest(Chain(1, _first(forged)))
+        assert notary.sign([Position(path.name[11:27], path.name, end), manifest], NOON)
+    assert verify(forged, public_key=private_key(key).public_key()).ok
+    assert verify(forged, secret=first).problems[-1] == Problem(CHECKPOINTS, 3, Fault.ALTERED, "the mac does not match")
+
+
+def _first(folder: Path) -> bytes:
+    return parse((folder / MANIFEST).read_bytes().splitlines()[0]).hash
+
+
+def test_a_mac_that_was_left_out_is_missed(authenticated: tuple[Path, Path, Ratchet]) -> None:
+    folder, key, first = authenticated
+    secret_path(key).unlink()
+    sealed_log(folder, OTHER, 2, notary=Notary(folder, key))
+    assert verify(folder, secret=first).problems == [Problem(CHECKPOINTS, 9, Fault.ALTERED, "no mac")]
+
+
+def test_a_secret_that_a_crash_left_behind_catches_up(authenticated: tuple[Path, Path, Ratchet]) -> None:
+    """The line was on the disk, the next key was not."""
+    folder, key, first = authenticated
+    secret_path(key).write_text(str(first.at(7)))
+    sealed_log(folder, OTHER, 2, notary=Notary(folder, key))
+    assert verify(folder, secret=first).problems == []
+
+
+def test_a_checkpoint_file_that_is_gone_does_not_begin_anew(authenticated: tuple[Path, Path, Ratchet]) -> None:
+    folder, key, first = authenticated
+    (folder / CHECKPOINTS).unlink()
+    sealed_log(folder, OTHER, 2, notary=Notary(folder, key))
+    assert [(one.line, one.fault) for one in verify(folder, secret=first).problems] == [(1, Fault.REMOVED)]
 
 
 # The key.

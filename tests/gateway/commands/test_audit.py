@@ -134,6 +134,20 @@ def test_verify_takes_a_key_and_checkpoints(folder: Path, tmp_path: Path) -> Non
     assert f"bad: {sealed.name}: missing: " in result.output
 
 
+def test_a_secret_is_shown_once(folder: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first.secret"
+    first.write_text(run("secret").output)
+    assert run("secret").exit_code == 1
+    series = SegmentedChain(
+        folder, "00000000000000aa", journal=JOURNAL, notary=Notary(folder, tmp_path / "audit-key.pem")
+    )
+    series.write(exchange("five", NOON), NOON)
+    series.seal(NOON)
+    assert run("verify", "--secret", str(first)).exit_code == 0
+    first.write_text(first.read_text().replace("secret", "nothing"))
+    assert run("verify", "--secret", str(first)).exit_code == 2
+
+
 def test_verify_wants_a_key_that_is_one(folder: Path, tmp_path: Path) -> None:
     no_key = tmp_path / "no.pub"
     no_key.write_text("nothing")
