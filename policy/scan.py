@@ -41,6 +41,10 @@ except ImportError:  # no wheel for this platform
 MAX_SPANS = 10_000
 """So many matches of one pattern in one part are told apart; what follows the last counts as one match to the end."""
 
+MAX_DOUBTED = 8
+"""So many patterns that the filter has reported are looked for one by one before texts are taken out of their body: 1 to
+2 µs for each and KB. With more of them something is likely there."""
+
 SEARCH_BUDGET_BYTES = 1 << 31
 """Bytes that the searches for one pattern without an upper length may have before them in one part, summed. Each search
 is linear, but `(a.*z)|a` on a megabyte of `a` reads to the end once for each match. It allows 2,048 matches in a MB."""
@@ -190,6 +194,11 @@ class Scanner:
         found = self._filter(readable(encode("\n".join([part.text for part in texts]))))
         return self._locate(texts, found) if found else ()
 
+    def occurs(self, data: bytes) -> bool:
+        """Whether any pattern matches in bytes that `readable` has made: the filter alone may be wrong about one."""
+        found = self._filter(data)
+        return len(found) > MAX_DOUBTED or any(self.places[number].occurs(data) for number in found)
+
     def _locate(self, texts: Sequence[TextPart], found: Collection[int]) -> tuple[Match, ...]:
         matches: list[Match] = []
         for part, text in enumerate(texts):
@@ -223,6 +232,10 @@ class Place:
         self._check = pattern.check
         self._group = 1 if pattern.placed else 0
         self._bounded = _is_bounded(pattern.placed or pattern.regex)
+
+    def occurs(self, data: bytes) -> bool:
+        """Whether it matches anywhere, its check not asked."""
+        return self._search(data, 0) is not None
 
     def prepare(self) -> None:
         """Compile now what would be compiled at the first occurrence: up to some milliseconds, in a stream's way."""

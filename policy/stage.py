@@ -84,7 +84,7 @@ class Stage:
         if bare is None:
             return None
         try:
-            return None if self._scanner.occurring(bare) else self.clean
+            return None if self._scanner.occurs(bare) else self.clean
         except Exception:
             return None  # the closer look meets the same error, and knows what it means
 

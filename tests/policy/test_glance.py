@@ -60,6 +60,11 @@ def test_most_bodies_need_no_more_than_a_glance(pipeline: Pipeline) -> None:
     assert glance.decisions == pipeline.clean
 
 
+def test_the_word_that_stands_for_a_term_in_the_scan_is_not_the_term(pipeline: Pipeline) -> None:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "a project, a falcon"}]}).encode()
+    assert pipeline.glance(body) is not None
+
+
 @pytest.mark.parametrize("text", ['a"b', "a\nb", "a\tb", 'say "x"\n"y"', "\r\n", "plain", "größe"])
 def test_common_escapes_are_undone(text: str) -> None:
     body = json.dumps([text], ensure_ascii=False).encode()
