@@ -14,7 +14,17 @@ def test_the_settings_of_the_product_page() -> None:
     assert AuditLogger.check(settings) == []
 
 
-@pytest.mark.parametrize("wrong", [{"retention_days": 0}, {"content": "full"}, {"immutable": "yes"}, {"days": 1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"retention_days": 0},
+        {"checkpoint_seconds": 0},
+        {"checkpoint_records": 0},
+        {"content": "full"},
+        {"immutable": "yes"},
+        {"days": 1},
+    ],
+)
 def test_wrong_settings(wrong: dict[str, object]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(wrong, AuditLoggerSettings)
