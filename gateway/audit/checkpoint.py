@@ -77,6 +77,7 @@ def private_key(path: Path) -> Ed25519PrivateKey:
     Several processes may ask at once; they get the same. Raises OSError, and ValueError where the file holds no such
     key.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -85,7 +86,10 @@ def private_key(path: Path) -> Ed25519PrivateKey:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         _place(path, pem, 0o600)
-    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError(f"{path} holds no private key that can be used without a passphrase") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise ValueError(f"{path} is not an Ed25519 key")
     public = public_path(path)
@@ -168,7 +172,8 @@ class Notary:
         """Sign positions of lines that are on the disk. `now` is in Unix seconds. False where it could not be done."""
         try:
             self._sign(list(positions), now)
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            # The segment is sealed or written by now: whatever is wrong here must not make the writer do that again.
             if not self.failing:
                 logger.error("no checkpoint of the audit log can be made: %s", error)
             self.failing = True

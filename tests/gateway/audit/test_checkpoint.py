@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_public_key,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -358,9 +365,20 @@ def test_a_signature_can_be_checked_without_this_program(original: Path, key: Pa
         public.verify(bytes.fromhex(json.loads(line)["signature"]), DOMAIN + signed)
 
 
-def test_a_key_that_cannot_be_read_does_not_stop_the_log(tmp_path: Path) -> None:
+def locked_pem() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"passphrase")
+    )
+
+
+def pem_of_another_kind() -> bytes:
+    return X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+@pytest.mark.parametrize("content", [lambda: b"not a key", locked_pem, pem_of_another_kind])
+def test_a_key_that_cannot_be_used_does_not_stop_the_log(tmp_path: Path, content: Callable[[], bytes]) -> None:
     key = tmp_path / "audit-key.pem"
-    key.write_text("not a key")
+    key.write_bytes(content())
     folder = tmp_path / "audit"
     notary = Notary(folder, key)
     sealed_log(folder, WRITER, 2, notary=notary)

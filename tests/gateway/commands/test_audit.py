@@ -148,6 +148,13 @@ def test_a_secret_is_shown_once(folder: Path, tmp_path: Path) -> None:
     assert run("verify", "--secret", str(first)).exit_code == 2
 
 
+def test_a_damaged_signing_key_is_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "audit-key.pem").write_text("nothing")
+    result = run("key")
+    assert result.exit_code == 1
+    assert "audit-key.pem holds no private key" in result.output
+
+
 def test_verify_wants_a_key_that_is_one(folder: Path, tmp_path: Path) -> None:
     no_key = tmp_path / "no.pub"
     no_key.write_text("nothing")
