@@ -42,8 +42,8 @@ MAX_SPANS = 10_000
 """So many matches of one pattern in one part are told apart; what follows the last counts as one match to the end."""
 
 MAX_DOUBTED = 8
-"""So many patterns that the filter has reported are looked for one by one before texts are taken out of their body: 1 to
-2 µs for each and KB. With more of them something is likely there."""
+"""So many patterns that the filter has reported are looked for one by one before texts are taken out of their body: 1
+to 2 µs for each and KB. With more of them something is likely there."""
 
 SEARCH_BUDGET_BYTES = 1 << 31
 """Bytes that the searches for one pattern without an upper length may have before them in one part, summed. Each search
