@@ -44,7 +44,11 @@ def children(gateway: GatewayProcess) -> dict[str, int]:
     """The live children of a gateway's supervisor: `control`, `worker-0`, … and their process ids."""
     found: dict[str, int] = {}
     for task in Path(f"/proc/{gateway.process.pid}/task").iterdir():
-        for pid in (task / "children").read_text().split():
+        try:
+            pids = (task / "children").read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread that has just ended; its children are another's
+        for pid in pids:
             if name := _name(int(pid)):
                 found[name] = int(pid)
     return found
