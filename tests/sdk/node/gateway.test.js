@@ -138,7 +138,7 @@ describe("other operations", () => {
   test("models", async () => {
     const names = [];
     for await (const { id } of client.models.list()) names.push(id);
-    assert.deepEqual(names, ["mock-gpt", "mock-embed", "scripted"]);
+    assert.deepEqual(names, ["mock-gpt", "mock-embed", "scripted", "aliased", "codex"]);
     assert.equal((await client.models.retrieve(model)).owned_by, "mock");
   });
 
