@@ -226,7 +226,7 @@ describe("AzureOpenAI", () => {
 
   test("embeddings, models and responses", async () => {
     assert.equal((await azure.embeddings.create({ model: "mock-embed", input: "one" })).data.length, 1);
-    assert.equal((await azure.models.list()).data.length, 3);
+    assert.equal((await azure.models.list()).data.length, 5);
     assert.equal((await azure.responses.create({ model, input: "Hello" })).output_text, "Mock answer to: Hello");
   });
 
