@@ -19,7 +19,7 @@ from policy.base import Match, Policy, Problem, Redaction, Ruling, View
 from policy.names import NamePattern, matches_any
 from policy.outcome import Decode, Message, Mode, Roles, Streaming, listed, outcome, places
 from policy.pii_rules import AFTER, BEFORE, DEFAULT, ENTITIES, SPLIT, Candidate, Entity
-from policy.text import encode
+from policy.text import apart, encode
 
 EntityName = Literal[
     "email",
@@ -142,7 +142,7 @@ class PiiDetector(Policy[PiiDetectorSettings]):
         return self._judge(view, "The answer was refused by policy pii-detector: {found} in {places}.")
 
     def _judge(self, view: View, sentence: str) -> Ruling:
-        found = _without_overlaps(list(self._found(view)))
+        found = apart(self._found(view), _rank)
         if not found:
             return Ruling()
         settings = self.settings
@@ -204,17 +204,9 @@ _UNCERTAIN: Final = ("phone",)
 """What gives way where two entities claim the same characters: a card is a card, whatever else it looks like."""
 
 
-def _without_overlaps(found: list[_Found]) -> list[_Found]:
+def _rank(one: _Found) -> tuple[bool, int]:
     """Where values overlap, the more certain kind, and of equals the longer one."""
-    ranked = sorted(found, key=lambda one: (one.name in _UNCERTAIN, one.match.start - one.match.end))
-    kept: list[_Found] = []
-    taken: dict[int, list[tuple[int, int]]] = {}
-    for one in ranked:
-        spans = taken.setdefault(one.match.part, [])
-        if all(one.match.end <= start or end <= one.match.start for start, end in spans):
-            spans.append((one.match.start, one.match.end))
-            kept.append(one)
-    return sorted(kept, key=lambda one: one.match)
+    return one.name in _UNCERTAIN, one.match.start - one.match.end
 
 
 def _masked(value: bytes, keeps: int) -> str:

@@ -36,7 +36,7 @@ from policy.secret_rules import (
     names_no_secret,
 )
 from policy.splits import joined
-from policy.text import encode
+from policy.text import apart, encode
 
 Pack = Literal["tokens", "contexts"]
 
@@ -127,11 +127,11 @@ class SecretDetector(Policy[SecretDetectorSettings]):
         return self._judge(view, "The answer was refused by policy secret-detector: {found} in {places}.")
 
     def _judge(self, view: View, sentence: str, *, everywhere: bool = False) -> Ruling:
-        found = _without_overlaps(self._found(view))
+        found = apart(self._found(view), _rank)
         if not found:
             return Ruling()
         if everywhere:
-            found = _without_overlaps([*found, *self._repeated(view, found)])
+            found = apart([*found, *self._repeated(view, found)], _rank)
         settings = self.settings
         detail = listed(one.name for one in found)
         return outcome(
@@ -205,16 +205,9 @@ def _repeats(value: bytes) -> bool:
     return len(value) >= 8 and not value.isalpha()
 
 
-def _without_overlaps(found: Iterable[_Found]) -> list[_Found]:
+def _rank(one: _Found) -> tuple[int, Match]:
     """Where values overlap, the one whose pattern comes first: a format says more than a place."""
-    kept: list[_Found] = []
-    taken: dict[int, list[tuple[int, int]]] = {}
-    for one in sorted(found, key=lambda one: (one.match.pattern, one.match)):
-        spans = taken.setdefault(one.match.part, [])
-        if all(one.match.end <= start or end <= one.match.start for start, end in spans):
-            spans.append((one.match.start, one.match.end))
-            kept.append(one)
-    return sorted(kept, key=lambda one: one.match)
+    return one.match.pattern, one.match
 
 
 @functools.cache

@@ -5,13 +5,41 @@ Offsets everywhere in `policy` are bytes of the UTF-8 form, so that no map betwe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import orjson
 
 from gateway.types import TextPart
-from policy.base import Redaction
+from policy.base import Match, Redaction
+
+
+class Found(Protocol):
+    """Something that stands at a match."""
+
+    @property
+    def match(self) -> Match: ...
+
+
+F = TypeVar("F", bound=Found)
+
+
+def apart(found: Iterable[F], rank: Callable[[F], Any]) -> list[F]:
+    """What remains where findings overlap: the one of lowest rank first; in order of place."""
+    kept: list[F] = []
+    taken: dict[int, tuple[list[int], list[int]]] = {}
+    for one in sorted(found, key=rank):
+        match = one.match
+        starts, ends = taken.setdefault(match.part, ([], []))
+        at = bisect_right(starts, match.start)
+        if (at and ends[at - 1] > match.start) or (at < len(starts) and starts[at] < match.end):
+            continue
+        starts.insert(at, match.start)
+        ends.insert(at, match.end)
+        kept.append(one)
+    return sorted(kept, key=lambda one: one.match)
 
 
 def encode(text: str) -> bytes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.types import TextPart
-from policy.base import Redaction
-from policy.text import encode, redact
+from policy.base import Match, Redaction
+from policy.text import apart, encode, redact
 
 
 def test_redactions_of_several_parts() -> None:
@@ -39,3 +41,17 @@ def test_what_no_redaction_covers_stays_in_order(text: str, spans: list[tuple[in
     covered = {offset for start, end in spans for offset in range(start, end)}
     assert changed.replace("#", "") == "".join(char for offset, char in enumerate(text) if offset not in covered)
     assert changed.count("#") <= len(spans)
+
+
+class At(NamedTuple):
+    match: Match
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 30), st.integers(1, 9), st.integers(0, 3)), max_size=40))
+def test_of_findings_that_overlap_the_first_in_rank_remains(places: list[tuple[int, int, int, int]]) -> None:
+    found = [At(Match(part, start, start + length, pattern)) for part, start, length, pattern in places]
+    kept: list[Match] = []
+    for one in sorted(found, key=lambda one: one.match.pattern):
+        if all(one.match.part != o.part or one.match.end <= o.start or o.end <= one.match.start for o in kept):
+            kept.append(one.match)
+    assert [one.match for one in apart(found, lambda one: one.match.pattern)] == sorted(kept)
