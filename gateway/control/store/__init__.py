@@ -5,5 +5,5 @@
 
 from typing import Final
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The newest migration, which this program expects."""

@@ -7,7 +7,20 @@ stamps the changed row with it. That one row is what all writers meet at, so rev
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Double, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
 # Alembic must know a constraint's name to drop it later, and SQLite gives none by itself.
 metadata = MetaData(
@@ -33,6 +46,10 @@ teams = Table(
     metadata,
     Column("id", String, primary_key=True),
     Column("name", String, nullable=False, unique=True),
+    Column("description", String, nullable=False, server_default=""),
+    # What a key that a member makes may have at most (`records.KeyRules`). None: no rule.
+    Column("key_rules", JSON(none_as_null=True)),
+    Column("created_at", Double),
 )
 
 gateway_keys = Table(
@@ -47,6 +64,8 @@ gateway_keys = Table(
     Column("configuration_id", String),
     Column("team_id", String, ForeignKey("teams.id"), index=True),
     Column("owner", String),
+    # The user who made it for themselves; `owner` is then their e-mail address. None: nobody who signs in.
+    Column("owner_id", String, index=True),
     Column("models", JSON(none_as_null=True)),
     Column("requests_per_minute", BigInteger),
     Column("tokens_per_minute", BigInteger),
@@ -104,4 +123,105 @@ escalations = Table(
     Column("reason", String, nullable=False),
     Column("detail", String, nullable=False),
     Column("text", Text),
+)
+
+# People who sign in. `email` is in lower case. `subject` is `<issuer> <sub>` of who comes through OIDC.
+users = Table(
+    "users",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("email", String, nullable=False, unique=True),
+    Column("name", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("password_hash", String),
+    Column("subject", String, unique=True),
+    Column("active", Boolean(create_constraint=False), nullable=False),
+    Column("created_at", Double, nullable=False, index=True),
+    Column("last_sign_in_at", Double),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("team_id", String, ForeignKey("teams.id"), primary_key=True),
+    Column("user_id", String, ForeignKey("users.id"), primary_key=True, index=True),
+    Column("created_at", Double, nullable=False),
+)
+
+# Of a session, an access key and a one-time token only the hash is kept.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("user_id", String, ForeignKey("users.id"), nullable=False, index=True),
+    Column("method", String, nullable=False),
+    Column("client", String, nullable=False),
+    Column("agent", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False, index=True),
+)
+
+access_keys = Table(
+    "access_keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("prefix", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("user_id", String, ForeignKey("users.id"), nullable=False, index=True),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("last_used_at", Double),
+)
+
+# Links that work once: to set the gateway up (no user), or to choose a password.
+one_time_tokens = Table(
+    "one_time_tokens",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("purpose", String, nullable=False),
+    Column("user_id", String, ForeignKey("users.id"), index=True),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+)
+
+# Configurations that are kept here instead of in a file; `number` is the version in force.
+configurations = Table(
+    "configurations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("changed_at", Double, nullable=False),
+)
+
+configuration_versions = Table(
+    "configuration_versions",
+    metadata,
+    Column("configuration_id", String, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("text", Text, nullable=False),
+    Column("author", String, nullable=False),
+    Column("note", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+# Who changed what (`store/trail.py`). `recorded_at` is when it came into the audit log, None while it is on its way.
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("at", Double, nullable=False, index=True),
+    Column("actor", String, nullable=False),
+    Column("actor_id", String),
+    Column("via", String, nullable=False),
+    Column("client", String),
+    Column("request_id", String),
+    Column("action", String, nullable=False),
+    Column("object_id", String, nullable=False, index=True),
+    Column("object_name", String, nullable=False),
+    Column("before", JSON, nullable=False),
+    Column("after", JSON, nullable=False),
+    Column("recorded_at", Double, index=True),
 )

@@ -36,6 +36,7 @@ from gateway.control.store.database import Database
 from gateway.control.store.errors import KeyAmbiguous, KeyNotActive, KeyNotFound
 from gateway.control.store.location import Location
 from gateway.control.store.records import Changes, KeyRecord, KeyScope, key_of, record_of, scope_of
+from gateway.control.store.revision import next_revision
 from gateway.control.store.schema import deleted_keys, free_slots, gateway_keys, meta, teams
 from gateway.key_usage import KeyUse
 from gateway.secrets import Secret
@@ -106,7 +107,7 @@ class Store:
     ) -> NewKey:
         """Make a key. Its team is made too if there is none of that name."""
         async with self._database.write() as connection:
-            revision = await _next_revision(connection)
+            revision = await next_revision(connection)
             return await self._insert(connection, revision, scope, expires_at, created_by)
 
     async def list_keys(self, wanted: KeyFilter = KeyFilter()) -> list[KeyRecord]:  # noqa: B008 (immutable)
@@ -135,7 +136,7 @@ class Store:
         The new key expires at `expires_at`, by default after as long a life as the old one had. Raises KeyNotActive.
         """
         async with self._database.write() as connection:
-            revision = await _next_revision(connection)
+            revision = await next_revision(connection)
             old = await self._find(connection, reference)
             now = self._clock()
             _require_rotatable(old, now)
@@ -154,7 +155,7 @@ class Store:
             record = await self._find(connection, reference)
             if record.key.revoked_at is not None:
                 return record
-            revision = await _next_revision(connection)
+            revision = await next_revision(connection)
             now = self._clock()
             await _release_slots(connection, gateway_keys.c.id == record.key.id, now, revision)
             await _change(connection, record.key.id, revision, revoked_at=now)
@@ -164,7 +165,7 @@ class Store:
         """Forget a key, good or not; the record is what it was. `revision` in it is the one of the deletion."""
         async with self._database.write() as connection:
             record = await self._find(connection, reference)
-            revision = await _next_revision(connection)
+            revision = await next_revision(connection)
             now = self._clock()
             await _release_slots(connection, gateway_keys.c.id == record.key.id, now, revision)
             await connection.execute(delete(gateway_keys).where(gateway_keys.c.id == record.key.id))
@@ -296,12 +297,6 @@ def _conditions(wanted: KeyFilter, now: float) -> list[ColumnElement[bool]]:
         searched = (column.name, column.prefix, column.owner, column.id)
         conditions.append(or_(*(where.icontains(wanted.search, autoescape=True) for where in searched)))
     return conditions
-
-
-async def _next_revision(connection: AsyncConnection) -> int:
-    """Each writer's first statement: whoever comes second waits here until the first has committed."""
-    statement = update(meta).values(revision=meta.c.revision + 1).returning(meta.c.revision)
-    return int((await connection.execute(statement)).scalar_one())
 
 
 async def _change(connection: AsyncConnection, id: str, revision: int, **values: object) -> None:
