@@ -839,10 +839,11 @@ class Exchange:
         if self.audited or self.binding.configuration.audits_everything:
             if not self.audited:
                 services.conclude(self.start_record(self.input_decisions))
-            taken = int((now - self.started_at) * 1_000_000)
+            begun = self.started_at
+            taken, sent = int((now - begun) * 1_000_000), int((self.sent_at - begun) * 1_000_000)
             at, notes = int(wall * 1_000_000), self.translated.notes
             services.conclude(
-                completed_record(self.id, at, status, target.id, self.attempts, usage, size, taken, taken, notes)
+                completed_record(self.id, at, status, target.id, self.attempts, usage, size, taken, taken, notes, sent)
             )
         shown = self.request.own.get(b"x-request-id") or self.id.encode()
         if hold is None:
@@ -1407,6 +1408,7 @@ class Exchange:
                 first_byte_us=int((self.first_byte_at - self.started_at) * 1_000_000) if self.begun else None,
                 decisions=self.output_decisions,
                 notes=self.translated.notes,
+                sent_us=int((self.sent_at - self.started_at) * 1_000_000) if self.sent_at else None,
             )
         )
 

@@ -46,6 +46,7 @@ COLUMNS: Final = (
     "bytes_sent",
     "duration_us",
     "first_byte_us",
+    "sent_us",
     "decisions",
     "notes",
     "attributes",

@@ -86,6 +86,7 @@ def test_the_record_of_a_good_answer(play: Play) -> None:
     assert (finish["outcome"], finish["status"], finish["code"], finish["target"]) == ("completed", 200, None, "one")
     assert (finish["prompt_tokens"], finish["completion_tokens"], finish["attempts"]) == (9, 12, 1)
     assert (finish["bytes_sent"], finish["duration_us"], finish["first_byte_us"]) == (len(body), 250_000, 250_000)
+    assert finish["sent_us"] == 0
 
 
 def test_the_metrics_of_a_good_answer(play: Play) -> None:

@@ -74,6 +74,7 @@ def test_a_finish_says_how_it_ended() -> None:
         duration_us=4,
         first_byte_us=2,
         notes=("dropped `logit_bias`",),
+        sent_us=1,
     )
     assert json.loads(record) == {
         "kind": "finish",
@@ -93,6 +94,7 @@ def test_a_finish_says_how_it_ended() -> None:
         "first_byte_us": 2,
         "decisions": [],
         "notes": ["dropped `logit_bias`"],
+        "sent_us": 1,
     }
 
 
