@@ -27,6 +27,9 @@ CREATED: Final = 1_700_000_000
 DEFAULT_DIMENSIONS: Final = 256
 MAX_DIMENSIONS: Final = 4096
 MAX_CHOICES: Final = 16
+PACE: Final = "mock_gap_ms"
+"""A request's `metadata` may name under this the milliseconds between two events of its stream."""
+MAX_GAP_MS: Final = 1000
 _FINGERPRINT: Final = "fp_mock"
 _DONE: Final = b"data: [DONE]\n\n"
 _JSON: Final = ((b"content-type", b"application/json"),)
@@ -34,11 +37,15 @@ _SSE: Final = ((b"content-type", b"text/event-stream; charset=utf-8"),)
 
 
 class MockAnswer(msgspec.Struct, frozen=True):
-    """One answer: a JSON body as the only frame, or a stream with one frame for each SSE event."""
+    """One answer: a JSON body as the only frame, or a stream with one frame for each SSE event.
+
+    `gap_seconds` is what the client asked to lie between two frames.
+    """
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     frames: tuple[bytes, ...]
+    gap_seconds: float = 0.0
 
 
 def respond(operation: Operation, body: bytes) -> MockAnswer:
@@ -89,7 +96,7 @@ def _chat(request: dict[str, Any]) -> MockAnswer:
     reply = _reply(request, messages)
     usage = _chat_usage(request, reply)
     if request.get("stream") is True:
-        return MockAnswer(200, _SSE, tuple(_chat_stream(request, reply, usage)))
+        return MockAnswer(200, _SSE, tuple(_chat_stream(request, reply, usage)), _gap(request))
     choice = {"message": _message(reply), "logprobs": None, "finish_reason": reply.finish_reason}
     return _json(
         {
@@ -98,6 +105,16 @@ def _chat(request: dict[str, Any]) -> MockAnswer:
             "usage": usage,
         }
     )
+
+
+def _gap(request: dict[str, Any]) -> float:
+    """Seconds between two events, where the client asks for a pace; metadata are texts, as OpenAI has them."""
+    text = (request.get("metadata") or {}).get(PACE)
+    if text is None:
+        return 0.0
+    if not isinstance(text, str) or not text.isdecimal() or int(text) > MAX_GAP_MS:
+        raise InvalidRequest(f"`{PACE}` must be a text of digits, at most {MAX_GAP_MS}.", param=f"metadata.{PACE}")
+    return int(text) / 1000
 
 
 def _envelope(request: dict[str, Any], prefix: str, kind: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The mock provider's connection: no socket, no wait, the same surface as a real one.
 
 `translators.mock` says what is answered; this delivers it as a provider would, the head first and one frame for each
-turn of the event loop, so that pauses and cancels meet the same ends as elsewhere.
+turn of the event loop, so that pauses and cancels meet the same ends as elsewhere. A stream whose client asked for a
+pace has a timer between two frames: that is how `kt doctor` sees whether a proxy on the way holds events back.
 """
 
 from __future__ import annotations
@@ -25,13 +26,25 @@ MOCK_HOST: Final = "mock"
 class MockConnection:
     """One request to the mock provider, and its answer."""
 
-    __slots__ = ("_frames", "_handle", "_head", "_listener", "_loop", "_paused", "lane", "request_sent", "walker")
+    __slots__ = (
+        "_frames",
+        "_gap",
+        "_handle",
+        "_head",
+        "_listener",
+        "_loop",
+        "_paused",
+        "lane",
+        "request_sent",
+        "walker",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._listener: Listener | None = None
         self._head: ResponseHead | None = None
         self._frames: deque[bytes] = deque()
+        self._gap = 0.0
         self._handle: asyncio.Handle | None = None
         self._paused = False
         self.request_sent = False
@@ -56,7 +69,8 @@ class MockConnection:
             content_length=length,
         )
         self._frames = deque(answer.frames)
-        self._schedule()
+        self._gap = answer.gap_seconds
+        self._handle = self._loop.call_soon(self._deliver)
 
     def abort(self) -> None:
         """Drop the request; the listener hears no more."""
@@ -81,7 +95,8 @@ class MockConnection:
 
     def _schedule(self) -> None:
         if self._handle is None and not self._paused and self._listener is not None:
-            self._handle = self._loop.call_soon(self._deliver)
+            gap = self._gap
+            self._handle = self._loop.call_later(gap, self._deliver) if gap else self._loop.call_soon(self._deliver)
 
     def _deliver(self) -> None:
         self._handle = None

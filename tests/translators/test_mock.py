@@ -193,3 +193,18 @@ def test_a_bad_request_is_refused(operation: Operation, body: bytes) -> None:
 def test_the_row_offers_what_the_mock_answers() -> None:
     offered = PROVIDERS["mock"].endpoints.keys()
     assert offered == set(PATHS.values())
+
+
+def test_a_stream_has_the_pace_that_its_metadata_ask_for() -> None:
+    chat = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": True}
+    assert mock.respond(Operation.CHAT, orjson.dumps(chat)).gap_seconds == 0
+    paced = {**chat, "metadata": {"mock_gap_ms": "40"}}
+    assert mock.respond(Operation.CHAT, orjson.dumps(paced)).gap_seconds == 0.04
+
+
+@pytest.mark.parametrize("gap", ["1001", "-1", "fast", 40])
+def test_a_pace_that_is_none_is_refused(gap: object) -> None:
+    request = {"messages": [{"role": "user", "content": "x"}], "stream": True, "metadata": {"mock_gap_ms": gap}}
+    with pytest.raises(InvalidRequest) as caught:
+        mock.respond(Operation.CHAT, orjson.dumps(request))
+    assert caught.value.param == "metadata.mock_gap_ms"

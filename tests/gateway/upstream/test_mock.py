@@ -93,3 +93,23 @@ async def test_what_it_cannot_answer_is_an_error_in_openais_shape() -> None:
             recorder = await exchange(pools, MOCK, head, body)
             assert recorder.events[0][1] == status
             assert orjson.loads(recorder.body)["error"]["message"]
+
+
+async def test_a_paced_stream_has_a_timer_between_two_frames_and_comes_whole() -> None:
+    async with pools_of() as pools:
+        recorder = Recorder(CHAT, request(stream=True, metadata={"mock_gap_ms": "1"}))
+        ask(pools, MOCK, recorder)
+        await recorder.over
+        assert recorder.events[-1] == ("data", b"data: [DONE]\n\n", True)
+
+
+async def test_a_paced_stream_waits_between_frames_and_can_be_left() -> None:
+    async with pools_of() as pools:
+        recorder = Recorder(CHAT, request(stream=True, metadata={"mock_gap_ms": "1000"}))
+        ask(pools, MOCK, recorder)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(recorder.events) == 1, "the second is due in a second, whatever the number of turns"
+        assert isinstance(recorder.connection, MockConnection)
+        recorder.connection.abort()
+        assert repr(recorder.connection) == "<MockConnection 0 frames left>"
