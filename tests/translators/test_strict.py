@@ -98,9 +98,31 @@ def true_depth(value: object) -> int:
     return 0
 
 
-@given(json_values, st.booleans())
-def test_depth_is_exact(value: object, ascii_only: bool) -> None:
-    assert strict.depth(json.dumps(value, ensure_ascii=ascii_only).encode()) == true_depth(value)
+SHALLOW = [strict.shallow(levels) for levels in range(6)]
+
+
+@given(json_values, st.booleans(), st.sampled_from([None, 1]))
+def test_what_is_too_deep_is_told_exactly(value: object, ascii_only: bool, indent: int | None) -> None:
+    body = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
+    assert [bool(at_most(body)) for at_most in SHALLOW] == [true_depth(value) <= levels for levels in range(6)]
+
+
+def test_no_nesting_costs_more_than_another() -> None:
+    """Peeling brackets off level by level took 158 ms for this one."""
+    comb = b"[%b]" % b",".join([b"[" * 255 + b"]" * 255] * 500)
+    assert strict.decode(DECODER, b'{"model":"a","x":%b}' % comb[1:-1].partition(b",")[0]).model == "a"
+    with pytest.raises(InvalidJSON, match="nested"):
+        strict.decode(DECODER, b'{"model":"a","x":%b}' % comb)
+
+
+@pytest.mark.parametrize("levels", [255, 256])
+def test_large_bodies_are_looked_at_too(levels: int) -> None:
+    body = nested(levels, '"' + "x" * 600_000 + '"')
+    if levels == 255:
+        assert strict.decode(DECODER, body).model == "a"
+    else:
+        with pytest.raises(InvalidJSON, match="nested"):
+            strict.decode(DECODER, body)
 
 
 @given(st.binary(max_size=12))
@@ -128,6 +150,8 @@ def unique(body: bytes) -> None:
         b'{"model":"a","messages":[1],"mess\\u0061ges":[2]}',
         b'{"m\\u006fdel":"b","model":"a","messages":[1]}',
         b'{"messages":[1],"model":"a","x":{"y":1,"y":2},"model":"a"}',
+        b'{"messages":[1],"model":{"model":1},"x":[{"model":2}],"model" : "a"}',
+        b'{"mess\\u0061ges" :[1],"model":"a","\\u006Dodel":1}',
     ],
 )
 def test_a_key_that_stands_twice_is_refused(body: bytes) -> None:
@@ -147,3 +171,38 @@ def test_a_key_that_stands_twice_is_refused(body: bytes) -> None:
 )
 def test_the_same_word_elsewhere_is_no_duplicate(body: bytes) -> None:
     unique(body)
+
+
+keys = st.sampled_from(["model", "mod\\u0065l", "\\u006dod\\u0065L", "messages", "x", 'model\\"', "\\\\model"])
+members = st.recursive(
+    st.sampled_from(['"model"', '"messages"', "1", '"a:b"', '"\\""', "[]"]),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]")
+        | st.lists(st.tuples(keys, inner), max_size=3).map(
+            lambda items: "{" + " , ".join(f'"{key}" :{value}' for key, value in items) + "}"
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.tuples(keys, members), max_size=4))
+def test_every_spelling_of_model_counts_at_the_top_and_nowhere_else(pairs: list[tuple[str, str]]) -> None:
+    body = "{" + ",".join(f'"{key}":{value}' for key, value in pairs) + "}"
+    names = [json.loads(f'"{key}"') for key, _ in pairs]
+    if names.count("model") > 1:
+        with pytest.raises(InvalidRequest):
+            strict.check_model(body.encode())
+    else:
+        strict.check_model(body.encode())
+
+
+def test_many_keys_of_which_the_last_stands_twice() -> None:
+    """Counting each name among all took the square of their number: 10 s for 256 KB."""
+    body = b"{%b}" % b",".join([b'"%d":1' % number for number in [*range(30_000), 29_999]])
+    with pytest.raises(InvalidRequest, match="29999"):
+        strict.refuse_duplicate_keys(body)
+
+
+def test_a_number_with_many_digits_is_no_error() -> None:
+    strict.refuse_duplicate_keys(b'{"a":%b}' % (b"1" * 5000))
