@@ -132,6 +132,81 @@ class InvalidAPIKey(DownstreamError):
     """For the metric only: which of the four it was."""
 
 
+class AddressNotAllowed(DownstreamError):
+    """The client's address is not among those that may use the gateway."""
+
+    status = 403
+    code = "address_not_allowed"
+    type = "permission_error"
+    closes = True
+
+
+class NotSignedIn(DownstreamError):
+    """This path wants a session or an access key."""
+
+    status = 401
+    code = "not_signed_in"
+    type = "authentication_error"
+
+
+class SignInFailed(NotSignedIn):
+    """The e-mail address and the password, or the link, or the provider's answer, are not right."""
+
+    code = "sign_in_failed"
+
+
+class TooManyAttempts(DownstreamError):
+    """Too many failed attempts to sign in."""
+
+    status = 429
+    code = "too_many_attempts"
+    type = "rate_limit_error"
+
+
+class PermissionDenied(DownstreamError):
+    """The role of who asks does not allow it."""
+
+    status = 403
+    code = "permission_denied"
+    type = "permission_error"
+
+
+class CSRFRefused(DownstreamError):
+    """A request that a session's cookie came with lacks its CSRF token, or comes from a page of another origin."""
+
+    status = 403
+    code = "csrf_refused"
+    type = "permission_error"
+
+
+class Conflict(DownstreamError):
+    """It contradicts what there is: a name is taken, or something else needs it."""
+
+    status = 409
+    code = "conflict"
+
+
+class VersionMismatch(DownstreamError):
+    """Somebody else has changed it in the meantime: get it again, and change that."""
+
+    status = 412
+    code = "version_mismatch"
+
+
+class VersionRequired(DownstreamError):
+    """Say with `If-Match` which version you have changed."""
+
+    status = 428
+    code = "version_required"
+
+
+class ConfigurationRefused(DownstreamError):
+    """The text is no configuration that could come into force."""
+
+    status = 422
+    code = "configuration_invalid"
+
+
 class ForbiddenOrigin(DownstreamError):
     """A request without a key is served only for a loopback Host and without a foreign Origin."""
 
