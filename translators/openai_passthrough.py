@@ -9,7 +9,7 @@ Reference: https://platform.openai.com/docs/api-reference.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -41,7 +41,15 @@ _SETTINGS = frozenset({
     "stream_options", "style", "temperature", "tool_choice", "top_p", "truncation", "user",
 })
 # fmt: on
-_NOT_TEXT = paths.NOT_TEXT | {"call_id", "encrypted_content", "file_data", "file_id", "image_url", "file_url", "result"}
+NOT_REQUEST_TEXT = paths.NOT_TEXT | {
+    "call_id",
+    "encrypted_content",
+    "file_data",
+    "file_id",
+    "image_url",
+    "file_url",
+    "result",
+}  # fmt: skip
 _OPAQUE = frozenset({"encrypted_content", "file_data", "image_url", "data", "result", "b64_json"})
 
 
@@ -63,9 +71,13 @@ class SimpleView:
     def texts(self) -> list[TextPart]:
         """Every text that reaches the model: instructions and tools first, then prompt and input."""
         if self._texts is None:
-            tree = orjson.loads(self._body)
-            self._texts = [part for key in _reading_order(tree) for part in _field_texts(key, tree[key])]
+            self._texts = request_texts(orjson.loads(self._body))
         return self._texts
+
+
+def request_texts(tree: dict[str, Any]) -> list[TextPart]:
+    """The texts of a request, in the order in which a model reads them."""
+    return [part for key in _reading_order(tree) for part in _field_texts(key, tree[key])]
 
 
 def _reading_order(tree: dict[str, Any]) -> list[str]:
@@ -91,15 +103,15 @@ def _field_texts(key: str, value: Any) -> list[TextPart]:
     path = paths.join("", key)
     role, kind = _FIELD_KINDS.get(key, ("user", "input"))
     if key != "input" or not isinstance(value, list):
-        return list(paths.texts(value, path, role, kind, _NOT_TEXT))
+        return list(paths.texts(value, path, role, kind, NOT_REQUEST_TEXT))
     found: list[TextPart] = []
     for index, item in enumerate(value):
-        role, kind = _item_kind(item)
-        found += paths.texts(_readable(item), f"{path}[{index}]", role, kind, _NOT_TEXT)
+        role, kind = item_kind(item)
+        found += paths.texts(readable(item), f"{path}[{index}]", role, kind, NOT_REQUEST_TEXT)
     return found
 
 
-def _item_kind(item: Any) -> tuple[str, str]:
+def item_kind(item: Any) -> tuple[str, str]:
     """Who speaks in an item of a Responses input; a plain string is an input (embeddings, moderations)."""
     if not isinstance(item, dict):
         return "user", "input"
@@ -108,11 +120,14 @@ def _item_kind(item: Any) -> tuple[str, str]:
     return (named if isinstance(named, str) else role), kind
 
 
-def _readable(value: Any) -> Any:
-    """Without what is bytes in disguise: base64 and encrypted strings."""
+def readable(value: Any, opaque: Collection[str] = ()) -> Any:
+    """Without what is bytes in disguise: base64 and encrypted strings. `opaque`: further keys of such."""
     if isinstance(value, dict):
-        return {key: None if _is_opaque(key, item) else _readable(item) for key, item in value.items()}
-    return [_readable(item) for item in value] if isinstance(value, list) else value
+        return {
+            key: None if _is_opaque(key, item) or (key in opaque and isinstance(item, str)) else readable(item, opaque)
+            for key, item in value.items()
+        }
+    return [readable(item, opaque) for item in value] if isinstance(value, list) else value
 
 
 def _is_opaque(key: str, value: Any) -> bool:
@@ -122,7 +137,7 @@ def _is_opaque(key: str, value: Any) -> bool:
 def view(body: bytes) -> SimpleView:
     """Read a request body. Raises InvalidJSON or InvalidRequest."""
     head = strict.decode(_HEAD, body)
-    strict.refuse_duplicate_keys(body)
+    strict.check_model(body)
     return SimpleView(body, head)
 
 
@@ -135,9 +150,14 @@ def usage_of(value: Any) -> Usage | None:
         return None
     prompt = _count(value, "input_tokens") or _count(value, "prompt_tokens")
     completion = _count(value, "output_tokens") or _count(value, "completion_tokens")
-    cached = value.get("input_tokens_details") or value.get("prompt_tokens_details")
-    reasoning = value.get("output_tokens_details") or value.get("completion_tokens_details")
+    cached = _first(value, "input_tokens_details", "prompt_tokens_details", "input_token_details")
+    reasoning = _first(value, "output_tokens_details", "completion_tokens_details", "output_token_details")
     return Usage(prompt, completion, _count(cached, "cached_tokens"), _count(reasoning, "reasoning_tokens"))
+
+
+def _first(value: dict[str, Any], *keys: str) -> Any:
+    """The first that is there; the last of each line is the Realtime API's spelling."""
+    return next((value[key] for key in keys if value.get(key)), None)
 
 
 def _count(value: Any, key: str) -> int:
@@ -188,13 +208,13 @@ def _choice_texts(choices: Any) -> Iterator[TextPart]:
 
 
 _ANSWER_KINDS = {"reasoning": "reasoning", "function_call": "tool_arguments", "custom_tool_call": "tool_arguments"}
-_ANSWER_SKIP = _NOT_TEXT | {"status", "name", "phase"}
+_ANSWER_SKIP = NOT_REQUEST_TEXT | {"status", "name", "phase"}
 
 
 def _output_texts(output: Any) -> Iterator[TextPart]:
     for index, item in enumerate(output if isinstance(output, list) else ()):
         kind = _ANSWER_KINDS.get(str(item.get("type")), "message") if isinstance(item, dict) else "message"
-        yield from paths.texts(_readable(item), f"output[{index}]", "assistant", kind, _ANSWER_SKIP)
+        yield from paths.texts(readable(item), f"output[{index}]", "assistant", kind, _ANSWER_SKIP)
 
 
 class CompletionsTap:

@@ -7,7 +7,8 @@ the editor adds take a number in the sequence, so those after it move up.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Final
 
 import msgspec
 import orjson
@@ -57,6 +58,8 @@ class ResponsesEditor:
     """One stream of events of `/v1/responses`."""
 
     __slots__ = ("_change", "_open", "_over", "_shift")
+    known: ClassVar[Mapping[str, tuple[str, str]]] = _KNOWN
+    whole: ClassVar[tuple[str, ...]] = _WHOLE
 
     def __init__(self, change: Change) -> None:
         self._change = change
@@ -76,9 +79,13 @@ class ResponsesEditor:
         name = event.type.removeprefix("response.")
         if name.endswith(".delta") and event.delta:
             return self._delta(name.removesuffix(".delta"), event, data, frame)
-        if name.endswith((".done", ".added")) or name in _ENDS:
+        if self._repeats(name):
             return self._repeated(tree_of(data), frame)
         return self._numbered(data, frame)
+
+    def _repeats(self, name: str) -> bool:
+        """Whether an event has texts whole, that came already or not."""
+        return name.endswith((".done", ".added")) or name in _ENDS
 
     def finish(self) -> bytes:
         """Deltas for what was still held back of texts that never ended."""
@@ -98,7 +105,7 @@ class ResponsesEditor:
         return written(tree, frame)
 
     def _delta(self, name: str, event: _Event, data: bytes, frame: bytes) -> bytes:
-        kind, field = _KNOWN.get(name, ("message", name))
+        kind, field = self.known.get(name, ("message", name))
         path = _path(event.output_index, field, event.content_index, event.summary_index)
         text = self._open.get(path)
         if text is None:
@@ -175,10 +182,14 @@ class ResponsesEditor:
         where = f"content[{content}]" if summary is None else f"summary[{summary}]"
         if isinstance(tree.get("part"), dict):
             kind = "message" if summary is None else "reasoning"
-            return [(place, f"output[{number}].{where}{place.path}", kind) for place in _strings_of(tree, "part", "")]
-        kind, field = _KNOWN.get(str(tree.get("type")).removeprefix("response.").removesuffix(".done"), ("message", ""))
+            texts = _strings_of(tree, "part", self.whole)
+            return [(place, f"output[{number}].{where}{place.path}", kind) for place in texts]
+        name = str(tree.get("type")).removeprefix("response.").removesuffix(".done")
+        kind, field = self.known.get(name, ("message", ""))
         path = _path(number, field, content, summary or 0)
-        return [(Place(tree, key, path), path, kind) for key in _WHOLE if isinstance(tree.get(key), str) and tree[key]]
+        return [
+            (Place(tree, key, path), path, kind) for key in self.whole if isinstance(tree.get(key), str) and tree[key]
+        ]
 
 
 _ENDS: Final = frozenset({"completed", "incomplete", "failed"})
@@ -202,10 +213,10 @@ def _item_texts(holder: Any, key: Any, number: int) -> list[tuple[Place, str, st
     ]
 
 
-def _strings_of(holder: Any, key: Any, path: str) -> list[Place]:
+def _strings_of(holder: Any, key: Any, names: Collection[str]) -> list[Place]:
     return [
         place._replace(path=f".{place.path}")
         for name in list(holder[key])
-        if name in _WHOLE
-        for place in strings(holder[key], name, path + name)
+        if name in names
+        for place in strings(holder[key], name, name)
     ]
