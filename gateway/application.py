@@ -18,6 +18,7 @@ from gateway.audit.record import Outcome, finish_record, start_record
 from gateway.authenticate import authenticate, require_local
 from gateway.config.schema import AuthMode
 from gateway.control_relay import ControlRelay
+from gateway.cors import CrossOriginClient, Origins
 from gateway.errors import (
     Draining,
     ForbiddenOrigin,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 _JSON = b"content-type: application/json\r\n"
 _PROVIDER: Final = Place.PROVIDER
 _RETRY = ((b"retry-after", b"1"),)
+_CALLED_ACROSS: Final = (Place.PROVIDER, Place.MODELS)
+"""What a web page of another origin may call, where the operator allows its origin."""
 
 
 class GatewayApplication:
@@ -59,6 +62,8 @@ class GatewayApplication:
         """`control` is where the control process listens; `status` says what `/readyz` shows, `ready` among it."""
         self._services = services
         self.mode = mode
+        self.origins: Origins | None = None
+        """Whose pages may call; None: no page of another origin."""
         self._control = control
         self._status = status
         self._rejections = counters.counters(metrics.KEY_REJECTIONS)
@@ -70,8 +75,12 @@ class GatewayApplication:
         try:
             endpoint = head.endpoint
             if endpoint is None:
+                if self.origins is not None and self._answers_preflight(head, client, self.origins):
+                    return None
                 endpoint = head.endpoint = find(head.method, head.path)
             wire = endpoint.wire
+            if self.origins is not None:
+                client = self._across(endpoint, head, client, self.origins)
             if endpoint.place is _PROVIDER:
                 binding = self._authenticate(head)
                 return Exchange(services, endpoint, binding, head, client)
@@ -82,6 +91,24 @@ class GatewayApplication:
             services.report_bug(repr(head.path), bug)
             self._refuse(InternalError("The gateway failed; see its log."), head, client, wire)
         return None
+
+    def _answers_preflight(self, head: RequestHead, client: Client, origins: Origins) -> bool:
+        """Answer a browser's question whether a page may send a request; False: it is none, or the answer is no."""
+        fields = origins.preflight(head)
+        if fields is None:
+            return False
+        asked = head.forwarded(b"access-control-request-method")
+        if find(asked or b"", head.path).place not in _CALLED_ACROSS:
+            return False
+        client.reply(204, fields + b"x-request-id: %b\r\n" % self._shown_id(head), b"")
+        return True
+
+    def _across(self, endpoint: Endpoint, head: RequestHead, client: Client, origins: Origins) -> Client:
+        """The client of a web page, where the endpoint may be called by one."""
+        origin = head.own.get(b"origin")
+        if origin is None or endpoint.place not in _CALLED_ACROSS:
+            return client
+        return CrossOriginClient(client, origins.lines(origin))
 
     def _authenticate(self, head: RequestHead) -> Binding:
         services = self._services
@@ -96,7 +123,10 @@ class GatewayApplication:
         wire = Wire.OPENAI
         if head is not None:
             with contextlib.suppress(GatewayError):
-                wire = find(head.method, head.path).wire
+                endpoint = find(head.method, head.path)
+                wire = endpoint.wire
+                if self.origins is not None:
+                    client = self._across(endpoint, head, client, self.origins)
         self._refuse(error, head, client, wire)
 
     def _refuse(self, error: GatewayError, head: RequestHead | None, client: Client, wire: Wire) -> None:

@@ -78,10 +78,11 @@ class ChunkWalker:
     Otherwise `spans` lists the payload's places. Splits at any byte are fine.
     """
 
-    __slots__ = ("_at", "_line", "_overhead", "_remaining", "one", "spans", "start", "stop")
+    __slots__ = ("_at", "_line", "_max_overhead", "_overhead", "_remaining", "one", "spans", "start", "stop")
 
-    def __init__(self) -> None:
+    def __init__(self, max_overhead: int = MAX_OVERHEAD) -> None:
         self._at = _At.SIZE
+        self._max_overhead = max_overhead
         self._line = b""
         self._overhead = 0
         self._remaining = 0
@@ -149,7 +150,7 @@ class ChunkWalker:
 
     def _take_line(self, data: bytes, position: int) -> int:
         """Collect one line, which may have been split, and act on it. Returns where the next piece begins."""
-        limit = 2 if self._at is _At.DATA_END else MAX_OVERHEAD
+        limit = 2 if self._at is _At.DATA_END else self._max_overhead
         newline = data.find(b"\n", position)
         if newline < 0:
             self._line += data[position:]
@@ -190,7 +191,7 @@ class ChunkWalker:
 
     def _count_overhead(self, count: int) -> None:
         self._overhead += count
-        if self._overhead > MAX_OVERHEAD:
+        if self._overhead > self._max_overhead:
             raise FramingError("too many chunk extensions or trailers")
 
 

@@ -1,7 +1,8 @@
 """Which of a provider's header fields reach the client.
 
-Framing is the gateway's, cookies and transport advice concern the provider's host, and the provider's request id goes
-on under another name. A function of bytes; it knows neither connections nor exchanges.
+Framing is the gateway's, and so is which web pages may read an answer; cookies and transport advice concern the
+provider's host, and the provider's request id goes on under another name. A function of bytes; it knows neither
+connections nor exchanges.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 # A regular expression over the lines costs 1 µs, a loop over twelve fields 3.
 _FIELDS: Final = (
     rb"connection|keep-alive|proxy-[a-z]+|te|trailer|transfer-encoding|upgrade|content-length"
-    rb"|set-cookie|alt-svc|strict-transport-security|report-to|nel"
+    rb"|access-control-[a-z-]+|set-cookie|alt-svc|strict-transport-security|report-to|nel"
 )
 _DROPPED: Final = re.compile(rb"\n(?:%b)[ \t]*:[^\n]*(?=\n)" % _FIELDS, re.IGNORECASE)
 _DROPPED_WITH_LIMITS: Final = re.compile(rb"\n(?:%b|x-ratelimit-[a-z-]+)[ \t]*:[^\n]*(?=\n)" % _FIELDS, re.IGNORECASE)

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from gateway.config.schema import AuthMode
+from gateway.config.schema import TLS, AuthMode
 from gateway.types import FailMode
 
 NAME: Final = "configuration.json"
@@ -63,6 +63,7 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     run_folder: str
     audit_folder: str
     fail_mode: FailMode | None = None
+    tls: TLS | None = None
 
 
 def write_run_file(folder: Path, run_file: RunFile) -> None:

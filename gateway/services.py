@@ -10,7 +10,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -71,6 +71,8 @@ class Services:
         self.oversight: Oversight | None = None
         """The way to the queue of requests that wait for a person; None: there is no control process."""
         self.draining = False
+        self.views: Mapping[Operation, Callable[[bytes], RequestView]] = VIEWS
+        """What reads request bodies; others than these where the operator allows them less depth."""
         self.keys_known = True
         """False only in a worker that has started and not heard of its keys: nobody can be authenticated."""
         self._threads = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
@@ -88,12 +90,12 @@ class Services:
 
     def view(self, operation: Operation, body: bytes) -> RequestView:
         """What must be known of a request body. Raises InvalidJSON or InvalidRequest."""
-        return VIEWS[operation](body)
+        return self.views[operation](body)
 
     def viewer(self, operation: Operation | None) -> Callable[[bytes], RequestView]:
         """What `view` calls for one operation."""
         assert operation is not None
-        return VIEWS[operation]
+        return self.views[operation]
 
     def run_in_thread(self, work: Callable[[], Result], then: Callable[[Result | BaseException], None]) -> None:
         """Do long work beside the loop; `then` is called on the loop with its result or its exception."""

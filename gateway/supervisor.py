@@ -51,7 +51,7 @@ STOP_GRACE_SECONDS: Final = 8.0
 PREPARE_SECONDS: Final = 30.0
 """How long a worker may take to compile a new configuration."""
 LOOK_SECONDS: Final = 0.02
-NEEDS_RESTART: Final = ("listen", "workers", "fail_mode", "logging.format")
+NEEDS_RESTART: Final = ("listen", "workers", "fail_mode", "logging.format", "tls")
 """Settings of `gateway` that a running gateway cannot change, or not whole."""
 
 log = logging.getLogger("gateway.supervisor")
@@ -228,6 +228,7 @@ class Supervisor:
             str(options.run_folder),
             str(options.audit_folder),
             options.fail_mode,
+            self._first_settings.tls,
         )
         # -O: a request checks some thirty invariants of states and types, which cost it 2 µs.
         return [sys.executable, "-O", "-m", "gateway.worker", msgspec.json.encode(worker).decode()]

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,11 +29,15 @@ from gateway import metrics
 from gateway.application import GatewayApplication
 from gateway.audit.writer import DEFAULT_CHECKPOINTS, AuditLog, Checkpoints
 from gateway.config.load import load_text
-from gateway.config.schema import AuthMode, Configuration
+from gateway.config.schema import AuthMode, Gateway
+from gateway.cors import origins
+from gateway.downstream.access import access
+from gateway.downstream.certificate import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, Certificate, CertificateInvalid
 from gateway.downstream.head import HeadLimits
 from gateway.downstream.http import DownstreamLimits, Server
 from gateway.errors import Draining, InvalidAPIKey
 from gateway.folders import audit_key
+from gateway.json_depth import views
 from gateway.key_log import log_path
 from gateway.key_usage import KeyUsage
 from gateway.keyring import Keyring, WorkerSlots, WorkerState
@@ -57,6 +62,8 @@ KEYS_WAIT_SECONDS: Final = 3.0
 """How long a worker waits for its first keys before it listens without: then it only says that it is not ready."""
 CREDENTIALS_WAIT_SECONDS: Final = 3.0
 """How long a worker waits for its first cloud credentials; then it serves, and what lacks one is unavailable."""
+CERTIFICATE_SECONDS: Final = 5.0
+"""How often the files of the certificate are looked at."""
 LOOK_SECONDS: Final = 0.02
 FLUSH_SECONDS: Final = 1.0
 """How long, at the very end, clients have to take the last bytes that were written to them."""
@@ -88,6 +95,7 @@ class Worker:
         self._stopping: asyncio.Event
         self._hurried = False
         self._server: asyncio.Server | None = None
+        self._certificate = Certificate(options.tls) if options.tls is not None else None
 
     async def run(self) -> None:
         """Serve until SIGTERM, then drain. Raises whatever hinders the compilation of the configuration."""
@@ -115,6 +123,7 @@ class Worker:
 
     def _compile(self, run_file: RunFile) -> Compiled:
         loaded = [load_text(one.text, one.file) for one in run_file.configurations]
+        views(loaded[0].configuration.gateway.limits.json_depth)  # made in this thread rather than on the loop
         return Compiled(run_file, self._compiler.compile(loaded, self._keyring.get), loaded[0].configuration)
 
     def _wire(self, compiled: Compiled) -> None:
@@ -154,7 +163,8 @@ class Worker:
         self._application = GatewayApplication(
             self.services, self._metrics, mode=compiled.run_file.auth, control=self._control, status=self._status
         )
-        self._downstream = Server(self._application, _limits(compiled.settings), time.monotonic, time.time)
+        self._downstream = Server(self._application, _limits(gateway), time.monotonic, time.time)
+        self._configure_downstream(gateway)
         self._vitals = Vitals(
             self._metrics, self._downstream, self._pools, self._audit, loop.time, unseen=(self._control,)
         )
@@ -162,6 +172,12 @@ class Worker:
         self._announce(compiled)
         self._next_sweep = loop.time()
         self._sweep()
+
+    def _configure_downstream(self, gateway: Gateway) -> None:
+        """What may change while connections are open."""
+        self._downstream.configure(_limits(gateway), access(gateway.ip_allowlist, gateway.trusted_proxies))
+        self.services.views = views(gateway.limits.json_depth)
+        self._application.origins = origins(gateway.cors.allowed_origins, gateway.cors.max_age_seconds)
 
     def _watch_credentials(self, compiled: Compiled) -> None:
         """Fetch what the targets need, before a request does. With `passthrough` clients bring their own."""
@@ -193,7 +209,37 @@ class Worker:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((options.host, options.port))
         sock.setblocking(False)
-        self._server = await self._loop.create_server(self._downstream, sock=sock, backlog=BACKLOG)
+        certificate = self._certificate
+        if certificate is None:
+            self._server = await self._loop.create_server(self._downstream, sock=sock, backlog=BACKLOG)
+            return
+        self._server = await self._loop.create_server(
+            self._downstream,
+            sock=sock,
+            backlog=BACKLOG,
+            ssl=certificate.context,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+        self._watch_certificate(certificate)
+
+    def _watch_certificate(self, certificate: Certificate) -> None:
+        """Look at its files every few seconds, in a thread."""
+        self._look_at(certificate)
+        self._loop.call_later(CERTIFICATE_SECONDS, self._watch_certificate, certificate)
+
+    def _look_at(self, certificate: Certificate) -> None:
+        if not self._stopping.is_set():
+            looked = self._loop.run_in_executor(self._threads, certificate.renewed)
+            looked.add_done_callback(partial(self._adopt_certificate, certificate))
+
+    def _adopt_certificate(self, certificate: Certificate, looked: asyncio.Future[bool]) -> None:
+        try:
+            if looked.result():
+                certificate.adopt()
+                log.info("certificate renewed", extra={"worker": self._options.worker})
+        except CertificateInvalid as error:
+            log.error("a changed certificate cannot be used; the old one stays", extra={"reason": str(error)})
 
     def _publish_ready(self) -> None:
         """Told once the worker both listens and knows its keys, whichever comes last."""
@@ -251,6 +297,8 @@ class Worker:
     def _look(self) -> None:
         """SIGHUP: compile what the run folder proposes, in a thread; put into use what has come into force."""
         self._loop.run_in_executor(self._threads, self._reloader.look).add_done_callback(self._adopt)
+        if self._certificate is not None:
+            self._look_at(self._certificate)
 
     def _adopt(self, looked: asyncio.Future[Compiled]) -> None:
         error = looked.exception()
@@ -264,7 +312,7 @@ class Worker:
         self._watch_credentials(compiled)
         self.services.snapshot = compiled.snapshot
         self._application.mode = compiled.run_file.auth
-        self._downstream.limits = _limits(compiled.settings)
+        self._configure_downstream(compiled.settings.gateway)
         self._audit.retention_days = _retention_days(compiled.snapshot)
         self._audit.checkpoints = _checkpoints(compiled.snapshot)
         logging.getLogger().setLevel(compiled.run_file.log_level.upper())
@@ -316,12 +364,12 @@ class Worker:
             await asyncio.sleep(LOOK_SECONDS)
 
 
-def _limits(configuration: Configuration) -> DownstreamLimits:
-    gateway = configuration.gateway
+def _limits(gateway: Gateway) -> DownstreamLimits:
     limits = gateway.limits
     return DownstreamLimits(
         HeadLimits(limits.request_head_bytes, limits.request_headers, limits.request_target_bytes),
         body_bytes=gateway.max_body_bytes,
+        chunk_overhead_bytes=limits.chunk_overhead_bytes,
         buffered_bytes=limits.buffered_bytes,
         head_seconds=limits.head_seconds,
         body_idle_seconds=limits.body_idle_seconds,

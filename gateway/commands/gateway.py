@@ -18,6 +18,7 @@ from gateway.config.lint import lint
 from gateway.config.load import LoadedConfiguration, load
 from gateway.config.problems import ConfigurationInvalid
 from gateway.config.schema import AuthMode, LogFormat
+from gateway.downstream.certificate import CertificateInvalid, check
 from gateway.folders import audit_folder, run_folder, state_folder, store_url
 from gateway.logs import configure
 from gateway.supervisor import (
@@ -116,6 +117,10 @@ def run(
 
 
 def _run(options: Options, loaded: Sequence[LoadedConfiguration]) -> None:
+    try:
+        check(loaded[0].configuration.gateway.tls)
+    except CertificateInvalid as error:
+        raise CannotStart(str(error)) from None
     options.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = lock_run_folder(options.run_folder)
     reserved = reserve_port(options.host, options.port)
@@ -147,7 +152,8 @@ def _address(listen: str) -> tuple[str, int]:
 def banner(options: Options, loaded: Sequence[LoadedConfiguration]) -> str:
     """What a person needs once the gateway is up: where it is, how to make a key, and a call that works when pasted."""
     host = "localhost" if is_loopback(options.host) else options.host
-    url = f"http://{f'[{host}]' if ':' in host else host}:{options.port}"
+    scheme = "http" if loaded[0].configuration.gateway.tls is None else "https"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{options.port}"
     mode = effective_auth(loaded[0].configuration.gateway.auth, options.host)
     open_to_all = mode is AuthMode.AUTO
     key = "" if open_to_all else " -H 'authorization: Bearer kt_gk_…'"

@@ -19,12 +19,6 @@ from policy.external_moderation import ExternalModerationSettings
 
 NOT_IN_FORCE: Final[Mapping[str, str]] = {
     "gateway.admin_listen": "operator paths are served on `gateway.listen`",
-    "gateway.cors": "no page of another origin may call the gateway",
-    "gateway.ip_allowlist": "every address may connect",
-    "gateway.limits.chunk_overhead_bytes": "always 8192 bytes",
-    "gateway.limits.json_depth": "always 256 levels",
-    "gateway.tls": "clients connect in clear text",
-    "gateway.trusted_proxies": "no `x-forwarded-for` is believed",
     "gateway.websocket": "an upgrade is answered 404",
     "providers.targets[].secret_key_ref.store": "the target stays unavailable",
 }

@@ -91,6 +91,15 @@ Network = Annotated[
     ),
 ]
 
+PageOrigin = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\*|[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@,\\]+)$",
+        max_length=256,
+        extra_json_schema={"examples": ["https://app.example.com", "http://localhost:3000"]},
+    ),
+]
+
 # Fields that frame a message or belong to one connection; an operator's header must not contradict the gateway's own.
 _FRAMING_HEADERS = frozenset(
     (
@@ -496,7 +505,8 @@ class WebSocket(Section, frozen=True):
 
 
 class TLS(Section, frozen=True):
-    """TLS between clients and the gateway. Not set: plain HTTP."""
+    """TLS between clients and the gateway. Not set: plain HTTP. The files are read again when they change; a pair that
+    does not fit leaves the old one in use."""
 
     cert_file: Annotated[Path, Meta(description="PEM file of the certificate and its chain.")]
     key_file: Annotated[Path, Meta(description="PEM file of the certificate's private key.")]
@@ -523,7 +533,9 @@ class Limits(Section, frozen=True):
     chunk_overhead_bytes: Annotated[
         int, Meta(ge=256, le=1 << 16, description="Chunk extensions, and trailers, of one message (400).")
     ] = 8 * 1024
-    json_depth: Annotated[int, Meta(ge=8, le=1000, description="Nesting of a JSON body (400).")] = 256
+    json_depth: Annotated[
+        int, Meta(ge=8, le=256, description="Nesting of a JSON body (400). JSON libraries on the way bear no more.")
+    ] = 256
     head_seconds: Annotated[Seconds, Meta(description="For a request head to be complete (408).")] = 10.0
     body_idle_seconds: Annotated[Seconds, Meta(description="Between two reads of a request body (408).")] = 30.0
     keepalive_seconds: Annotated[
@@ -546,9 +558,10 @@ class CORS(Section, frozen=True):
     """Which web pages may call the gateway from a browser. Not set: none."""
 
     allowed_origins: Annotated[
-        tuple[Name, ...],
+        tuple[PageOrigin, ...],
         Meta(
-            description="Origins, each as `https://host` or `https://host:port`. `*` allows every page.",
+            description="Origins, each as `https://host` or `https://host:port`, as browsers send them. `*` allows"
+            " every page. Operator paths can never be called so, and a page needs a gateway key of its own.",
             extra_json_schema={"uniqueItems": True},
         ),
     ] = ()

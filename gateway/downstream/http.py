@@ -18,6 +18,7 @@ from typing import Final, Protocol, cast
 
 import msgspec
 
+from gateway.downstream.access import Access
 from gateway.downstream.head import HeadLimits, RequestHead, Template, parse_head
 from gateway.downstream.render import STATUS_LINES, http_date, status_line
 from gateway.errors import (
@@ -31,7 +32,7 @@ from gateway.errors import (
     Wire,
     envelope,
 )
-from gateway.http1 import LAST_CHUNK, MORE, ChunkWalker, FramingError
+from gateway.http1 import LAST_CHUNK, MAX_OVERHEAD, MORE, ChunkWalker, FramingError
 
 HIGH_WATER: Final = 64 * 1024
 """Bytes that wait for a slow client before its provider is slowed; uvloop's own low mark would be 16 bytes."""
@@ -53,6 +54,7 @@ class DownstreamLimits(msgspec.Struct, frozen=True):
 
     head: HeadLimits = HeadLimits()
     body_bytes: int = 32 * 1024 * 1024
+    chunk_overhead_bytes: int = MAX_OVERHEAD
     buffered_bytes: int = 1024 * 1024 * 1024
     head_seconds: float = 10.0
     body_idle_seconds: float = 30.0
@@ -98,6 +100,7 @@ class Server:
     ) -> None:
         self.application = application
         self.limits = limits
+        self.access: Access | None = None
         self.clock = clock
         self.wall = wall
         self.connections: set[DownstreamConnection] = set()
@@ -112,6 +115,14 @@ class Server:
     def __call__(self) -> DownstreamConnection:
         """The protocol factory."""
         return DownstreamConnection(self)
+
+    def configure(self, limits: DownstreamLimits, access: Access | None) -> None:
+        """Other bounds are in force from now on, and other rules on who may connect; also on connections that are
+        open, whose next head is judged anew."""
+        self.limits = limits
+        self.access = access
+        for connection in self.connections:
+            connection.forget_head()
 
     def sweep(self) -> None:
         """Look at up to 1,000 deadlines; called every 100 ms, so 10,000 idle connections cost 0.1 ms a call."""
@@ -155,6 +166,7 @@ class DownstreamConnection(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
+        "_address",
         "_advancing",
         "_body_left",
         "_buffer",
@@ -196,6 +208,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._unsent = 0
         self._discarded = 0
         self.head: RequestHead | None = None
+        self._address = ""
         self.peer = ""
         self.deadline = 0.0
 
@@ -212,7 +225,7 @@ class DownstreamConnection(asyncio.Protocol):
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = transport.get_extra_info("peername")
-        self.peer = peer[0] if isinstance(peer, tuple) else "local"
+        self.peer = self._address = peer[0] if isinstance(peer, tuple) else "local"
         self._server.accepted += 1
         self._server.connections.add(self)
         self.deadline = self._server.clock() + self._server.limits.head_seconds
@@ -336,6 +349,9 @@ class DownstreamConnection(asyncio.Protocol):
             return False
         self._template = None
         head = self.head = parse_head(data[:end], limits.head)
+        access = self._server.access
+        if access is not None:
+            self.peer = access.admit(self._address, head.own.get(b"x-forwarded-for"))
         if head.length and head.keep_alive and not head.expects_continue:
             self._template = Template(data[:end], head)
         self._stripped = False
@@ -382,7 +398,7 @@ class DownstreamConnection(asyncio.Protocol):
         if self._state is not State.BODY:
             return
         self._handler = handler
-        self._walker = ChunkWalker() if length is None else None
+        self._walker = ChunkWalker(limits.chunk_overhead_bytes) if length is None else None
         self._body_left = limits.body_bytes if length is None else length
         if head.expects_continue and not rest:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -619,6 +635,10 @@ class DownstreamConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close after what has been written has gone out."""
         self._transport.close()
+
+    def forget_head(self) -> None:
+        """The next head is read by all the rules, also where it is the one before."""
+        self._template = None
 
     def drain(self) -> None:
         """Close now if idle; otherwise the answer that is under way is the last."""
