@@ -8,7 +8,6 @@ call to try it is shown only to a person, since what a script says on standard e
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import shlex
 import sys
@@ -20,6 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import click
 import msgspec
 
+from gateway.commands.actor import actor
 from gateway.commands.output import EXIT_USAGE, fail, show, show_json, warn
 from gateway.control import keys
 from gateway.control.keys import KeyState
@@ -148,7 +148,7 @@ def create(
     )
 
     async def work(opened: Store) -> NewKey:
-        return await opened.create_key(scope, expires_at=_from_now(expires_in), created_by=_user())
+        return await opened.create_key(scope, expires_at=_from_now(expires_in), actor=actor())
 
     new, store_id = _in_store(store, work, make=True)
     gateways = _await_rollout(store_id, new.record.revision)
@@ -215,7 +215,7 @@ def rotate(key: str, overlap: float, expires_in: float | None, store: str | None
     """
 
     async def work(opened: Store) -> Rotation:
-        return await opened.rotate_key(key, overlap, expires_at=_from_now(expires_in), created_by=_user())
+        return await opened.rotate_key(key, overlap, expires_at=_from_now(expires_in), actor=actor())
 
     rotation, store_id = _in_store(store, work)
     gateways = _await_rollout(store_id, rotation.new.record.revision)
@@ -235,7 +235,7 @@ def revoke(key: str, store: str | None, as_json: bool) -> None:
     Examples:
       kt gateway-key revoke dev-team-key
     """
-    record, store_id = _in_store(store, lambda opened: opened.revoke_key(key))
+    record, store_id = _in_store(store, lambda opened: opened.revoke_key(key, actor()))
     _await_rollout(store_id, record.revision)
     _print_change("revoked", record, as_json=as_json)
 
@@ -250,7 +250,7 @@ def delete(key: str, store: str | None, as_json: bool) -> None:
     Examples:
       kt gateway-key delete gk_0123456789abcdef
     """
-    record, store_id = _in_store(store, lambda opened: opened.delete_key(key))
+    record, store_id = _in_store(store, lambda opened: opened.delete_key(key, actor()))
     _await_rollout(store_id, record.revision)
     _print_change("deleted", record, as_json=as_json)
 
@@ -432,11 +432,3 @@ def _models(text: str | None) -> frozenset[str] | None:
 
 def _from_now(seconds: float | None) -> float | None:
     return None if seconds is None else time.time() + seconds
-
-
-def _user() -> str | None:
-    """Who runs this, as far as the system knows."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # KeyError: a user without an entry, before Python 3.13
-        return None

@@ -53,7 +53,7 @@ class KeyState(enum.StrEnum):
 def generate() -> Secret:
     """A new key. To be shown once; whoever keeps it keeps `hash_key` and `shown_prefix` of it."""
     body = PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_LENGTH))
-    return Secret(body + _checksum(body.encode()).decode())
+    return Secret(body + checksum(body.encode()).decode())
 
 
 def checksum_ok(key: bytes | str) -> bool:
@@ -69,7 +69,7 @@ def checksum_ok(key: bytes | str) -> bool:
         len(key) == KEY_LENGTH
         and key.startswith(_PREFIX_BYTES)
         and key[len(PREFIX) :].isalnum()
-        and key[_BODY_LENGTH:] == _checksum(key[:_BODY_LENGTH])
+        and key[_BODY_LENGTH:] == checksum(key[:_BODY_LENGTH])
     )
 
 
@@ -103,7 +103,8 @@ def parse_duration(text: str) -> int:
     return seconds
 
 
-def _checksum(body: bytes) -> bytes:
+def checksum(body: bytes) -> bytes:
+    """The last six characters of a key that begins with `body`."""
     rest, low = divmod(crc32(body), 3844)
     high, middle = divmod(rest, 3844)
     return _PAIRS[high] + _PAIRS[middle] + _PAIRS[low]

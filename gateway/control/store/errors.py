@@ -52,3 +52,39 @@ class KeyAmbiguous(StoreError):
 
 class KeyNotActive(StoreError):
     """The key has expired, was revoked or was rotated already, so it cannot be rotated."""
+
+
+class UserNotFound(StoreError):
+    """There is no such user."""
+
+
+class TeamNotFound(StoreError):
+    """There is no such team."""
+
+
+class NameTaken(StoreError):
+    """Another object has this name or e-mail address already."""
+
+
+class LastOwner(StoreError):
+    """Without this user there would be no active owner left."""
+
+
+class StillInUse(StoreError):
+    """Something else needs it; the message says what."""
+
+
+class AccessKeyNotFound(StoreError):
+    """There is no such access key."""
+
+
+class SessionNotFound(StoreError):
+    """There is no such session."""
+
+
+class VersionNotFound(StoreError):
+    """There is no such version of the configuration, or none in the store."""
+
+
+class VersionChanged(StoreError):
+    """Somebody else has changed it in the meantime."""

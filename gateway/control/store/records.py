@@ -27,10 +27,26 @@ class KeyScope(msgspec.Struct, frozen=True, kw_only=True):
     budget_usd_per_month: float | None = None
 
 
+class KeyRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key that a member of a team makes may have at most. `None`: no such rule.
+
+    `models` and `configurations` are those it may name; the others are the highest figures it may ask for.
+    """
+
+    models: tuple[str, ...] | None = None
+    configurations: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrency: int | None = None
+    budget_usd_per_month: float | None = None
+    expires_in_seconds: int | None = None
+
+
 class KeyRecord(msgspec.Struct, frozen=True):
     """A key with what only the control plane knows of it.
 
-    `rotated_to` is the id of the key that takes its place. `last_used_at` and `request_count` are a few seconds old.
+    `rotated_to` is the id of the key that takes its place, `owner_id` that of the user who made it for themselves.
+    `last_used_at` and `request_count` are a few seconds old.
     """
 
     key: GatewayKey
@@ -39,6 +55,7 @@ class KeyRecord(msgspec.Struct, frozen=True):
     rotated_to: str | None = None
     last_used_at: float | None = None
     request_count: int = 0
+    owner_id: str | None = None
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -56,7 +73,13 @@ class Changes(msgspec.Struct, frozen=True):
 def record_of(row: Mapping[str, Any]) -> KeyRecord:
     """A row as a record."""
     return KeyRecord(
-        key_of(row), row["revision"], row["created_by"], row["rotated_to"], row["last_used_at"], row["request_count"]
+        key_of(row),
+        row["revision"],
+        row["created_by"],
+        row["rotated_to"],
+        row["last_used_at"],
+        row["request_count"],
+        row["owner_id"],
     )
 
 
@@ -86,3 +109,14 @@ def key_of(row: Mapping[str, Any]) -> GatewayKey:
 def scope_of(key: GatewayKey) -> KeyScope:
     """What a key is for, to make another one like it."""
     return KeyScope(**{name: getattr(key, name) for name in KeyScope.__struct_fields__})
+
+
+_NOT_NOTED = frozenset(("id", "hash", "slot", "created_at"))
+
+
+def noted(record: KeyRecord) -> dict[str, Any]:
+    """A key as the trail of changes has it: what people decide about it, without its hash."""
+    fields = {name: value for name, value in msgspec.structs.asdict(record.key).items() if name not in _NOT_NOTED}
+    if record.key.models is not None:
+        fields["models"] = sorted(record.key.models)
+    return {**fields, "rotated_to": record.rotated_to}

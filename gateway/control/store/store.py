@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import (
     ColumnElement,
     Double,
@@ -32,12 +33,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.control import keys
 from gateway.control.escalations import Escalations
 from gateway.control.keys import KeyState
+from gateway.control.store.access import Access
+from gateway.control.store.configurations import Configurations
 from gateway.control.store.database import Database
 from gateway.control.store.errors import KeyAmbiguous, KeyNotActive, KeyNotFound
 from gateway.control.store.location import Location
-from gateway.control.store.records import Changes, KeyRecord, KeyScope, key_of, record_of, scope_of
+from gateway.control.store.paging import ALL, Page, newest_first, page_of
+from gateway.control.store.records import Changes, KeyRecord, KeyScope, key_of, noted, record_of, scope_of
 from gateway.control.store.revision import next_revision
 from gateway.control.store.schema import deleted_keys, free_slots, gateway_keys, meta, teams
+from gateway.control.store.teams import Teams
+from gateway.control.store.trail import THE_GATEWAY, Actor, Trail, note
+from gateway.control.store.users import Users
 from gateway.key_usage import KeyUse
 from gateway.secrets import Secret
 
@@ -68,6 +75,7 @@ class KeyFilter(NamedTuple):
     owner: str | None = None
     configuration_id: str | None = None
     search: str | None = None
+    owner_id: str | None = None
 
 
 class Store:
@@ -98,23 +106,56 @@ class Store:
         """The requests that wait for a person."""
         return Escalations(self._database, self._clock)
 
+    @property
+    def users(self) -> Users:
+        """The people who sign in."""
+        return Users(self._database, self._clock)
+
+    @property
+    def teams(self) -> Teams:
+        """The teams."""
+        return Teams(self._database, self._clock)
+
+    @property
+    def access(self) -> Access:
+        """Sessions, access keys and one-time links."""
+        return Access(self._database, self._clock)
+
+    @property
+    def configurations(self) -> Configurations:
+        """Configurations that are kept here."""
+        return Configurations(self._database, self._clock)
+
+    @property
+    def trail(self) -> Trail:
+        """Who changed what."""
+        return Trail(self._database, self._clock)
+
     async def close(self) -> None:
         """Close all connections; idempotent."""
         await self._database.close()
 
     async def create_key(
-        self, scope: KeyScope, *, expires_at: float | None = None, created_by: str | None = None
+        self,
+        scope: KeyScope,
+        *,
+        expires_at: float | None = None,
+        owner_id: str | None = None,
+        actor: Actor = THE_GATEWAY,
     ) -> NewKey:
         """Make a key. Its team is made too if there is none of that name."""
         async with self._database.write() as connection:
             revision = await next_revision(connection)
-            return await self._insert(connection, revision, scope, expires_at, created_by)
+            new = await self._insert(connection, revision, scope, expires_at, owner_id, actor.name)
+            await self._note(connection, actor, "gateway_key.create", None, new.record)
+            return new
 
-    async def list_keys(self, wanted: KeyFilter = KeyFilter()) -> list[KeyRecord]:  # noqa: B008 (immutable)
+    async def list_keys(self, wanted: KeyFilter = KeyFilter(), page: Page = ALL) -> list[KeyRecord]:  # noqa: B008
         """The keys that a filter lets through, newest first."""
-        query = _select_keys().where(*_conditions(wanted, self._clock()))
+        at, id = gateway_keys.c.created_at, gateway_keys.c.id
+        query = page_of(_select_keys().where(*_conditions(wanted, self._clock())), page, at, id)
         async with self._database.read() as connection:
-            rows = await connection.execute(query.order_by(gateway_keys.c.created_at.desc(), gateway_keys.c.id))
+            rows = await connection.execute(newest_first(query, at, id))
             return [record_of(row) for row in rows.mappings()]
 
     async def get_key(self, reference: str) -> KeyRecord:
@@ -129,7 +170,7 @@ class Store:
         overlap_seconds: float,
         *,
         expires_at: float | None = None,
-        created_by: str | None = None,
+        actor: Actor = THE_GATEWAY,
     ) -> Rotation:
         """Make a key with the same scope in place of this one, which stays good for `overlap_seconds` at most.
 
@@ -142,14 +183,17 @@ class Store:
             _require_rotatable(old, now)
             if expires_at is None and old.key.expires_at is not None:
                 expires_at = now + old.key.expires_at - old.key.created_at
-            new = await self._insert(connection, revision, scope_of(old.key), expires_at, created_by)
+            new = await self._insert(connection, revision, scope_of(old.key), expires_at, old.owner_id, actor.name)
             end = now + overlap_seconds
             if old.key.expires_at is not None:
                 end = min(end, old.key.expires_at)
             await _change(connection, old.key.id, revision, expires_at=end, rotated_to=new.record.key.id)
-            return Rotation(new, await self._find(connection, old.key.id))
+            ending = await self._find(connection, old.key.id)
+            await self._note(connection, actor, "gateway_key.rotate", old, ending)
+            await self._note(connection, actor, "gateway_key.create", None, new.record)
+            return Rotation(new, ending)
 
-    async def revoke_key(self, reference: str) -> KeyRecord:
+    async def revoke_key(self, reference: str, actor: Actor = THE_GATEWAY) -> KeyRecord:
         """End a key now. A key that was revoked before stays as it is."""
         async with self._database.write() as connection:
             record = await self._find(connection, reference)
@@ -159,9 +203,16 @@ class Store:
             now = self._clock()
             await _release_slots(connection, gateway_keys.c.id == record.key.id, now, revision)
             await _change(connection, record.key.id, revision, revoked_at=now)
-            return await self._find(connection, record.key.id)
+            revoked = await self._find(connection, record.key.id)
+            await self._note(connection, actor, "gateway_key.revoke", record, revoked)
+            return revoked
 
-    async def delete_key(self, reference: str) -> KeyRecord:
+    async def revoke_keys_of(self, owner_id: str, actor: Actor) -> list[KeyRecord]:
+        """End all good keys of a user now; those that were ended."""
+        good = [one.key.id for one in await self.list_keys(KeyFilter(KeyState.ACTIVE, owner_id=owner_id))]
+        return [await self.revoke_key(id, actor) for id in good]
+
+    async def delete_key(self, reference: str, actor: Actor = THE_GATEWAY) -> KeyRecord:
         """Forget a key, good or not; the record is what it was. `revision` in it is the one of the deletion."""
         async with self._database.write() as connection:
             record = await self._find(connection, reference)
@@ -171,7 +222,8 @@ class Store:
             await connection.execute(delete(gateway_keys).where(gateway_keys.c.id == record.key.id))
             row = {"id": record.key.id, "deleted_at": now, "revision": revision}
             await connection.execute(insert(deleted_keys).values(row))
-            return KeyRecord(record.key, revision, record.created_by, record.rotated_to)
+            await self._note(connection, actor, "gateway_key.delete", record, None)
+            return msgspec.structs.replace(record, revision=revision)
 
     async def stamp(self) -> object:
         """A value that differs from an earlier one when something may have changed since. Raises StoreReplaced."""
@@ -207,12 +259,20 @@ class Store:
         async with self._database.write() as connection:
             await connection.execute(statement, rows)
 
+    async def _note(
+        self, connection: AsyncConnection, actor: Actor, action: str, before: KeyRecord | None, after: KeyRecord | None
+    ) -> None:
+        key = (after or before).key  # type: ignore[union-attr]
+        was, became = (None if one is None else noted(one) for one in (before, after))
+        await note(connection, self._clock(), actor, action, key.id, key.name, was, became)
+
     async def _insert(
         self,
         connection: AsyncConnection,
         revision: int,
         scope: KeyScope,
         expires_at: float | None,
+        owner_id: str | None,
         created_by: str | None,
     ) -> NewKey:
         now = self._clock()
@@ -227,6 +287,7 @@ class Store:
             "configuration_id": scope.configuration_id,
             "team_id": None if scope.team is None else await _team(connection, scope.team),
             "owner": scope.owner,
+            "owner_id": owner_id,
             "models": None if scope.models is None else sorted(scope.models),
             "requests_per_minute": scope.requests_per_minute,
             "tokens_per_minute": scope.tokens_per_minute,
@@ -289,6 +350,7 @@ def _conditions(wanted: KeyFilter, now: float) -> list[ColumnElement[bool]]:
     for value, where in (
         (wanted.team, teams.c.name),
         (wanted.owner, column.owner),
+        (wanted.owner_id, column.owner_id),
         (wanted.configuration_id, column.configuration_id),
     ):
         if value is not None:

@@ -13,11 +13,13 @@ from gateway.control.keys import KeyState
 from gateway.control.store.errors import KeyAmbiguous, KeyNotActive, KeyNotFound, StoreError
 from gateway.control.store.records import NO_SLOT, KeyScope
 from gateway.control.store.store import SLOT_REST_SECONDS, KeyFilter, Store
+from gateway.control.store.trail import Actor
 from gateway.key_usage import KeyUse
 from tests.gateway.control.conftest import Clock
 
 DAY = 86_400.0
 
+GRACE = Actor("grace", "command_line")
 SCOPE = KeyScope(
     name="dev-team-key",
     configuration_id="my-config",
@@ -32,7 +34,7 @@ SCOPE = KeyScope(
 
 
 async def test_a_key_is_kept_as_it_was_asked_for(store: Store, clock: Clock) -> None:
-    new = await store.create_key(SCOPE, expires_at=clock.now + 90 * DAY, created_by="grace")
+    new = await store.create_key(SCOPE, expires_at=clock.now + 90 * DAY, actor=GRACE)
     record = await store.get_key(new.record.key.id)
     assert record == new.record
     key = record.key
@@ -112,7 +114,7 @@ async def test_what_fails_changes_nothing(store: Store) -> None:
 async def test_rotation_keeps_the_scope_and_lets_both_live_for_a_while(store: Store, clock: Clock) -> None:
     first = await store.create_key(SCOPE, expires_at=clock.now + 90 * DAY)
     clock.now += 80 * DAY
-    rotation = await store.rotate_key("dev-team-key", 3600.0, created_by="grace")
+    rotation = await store.rotate_key("dev-team-key", 3600.0, actor=GRACE)
     new, old = rotation.new.record.key, rotation.old.key
     assert {name: getattr(new, name) for name in SCOPE.__struct_fields__} == msgspec.structs.asdict(SCOPE)
     assert new.id != old.id == first.record.key.id
