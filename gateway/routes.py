@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from translators.client_headers import Keep
     from translators.dialect import Translation
 
+_NO_SOCKETS: Final[Mapping[Operation, SocketLane]] = {}
 LATENCY_WEIGHT: Final = 0.2
 """How much the newest answer counts in the moving average of the time to the first byte."""
 
@@ -143,6 +144,26 @@ class Lane:
         return self.sign((self.stream_path if stream else self.path).decode(), body, now)
 
 
+class SocketLane:
+    """One target for one operation over a WebSocket. `path` is the request target, `fields` and `credential` are
+    rendered header lines, as a `Lane` has them."""
+
+    __slots__ = ("credential", "fields", "path")
+
+    def __init__(self, *, path: bytes, fields: bytes, credential: bytes) -> None:
+        self.path = path
+        self.fields = fields
+        self.credential = credential
+
+    def target(self, query: bytes) -> bytes:
+        """The request target with what a client's query says besides the model and the version of an API."""
+        rest = [part for part in query.split(b"&") if part and part.partition(b"=")[0] not in _OWN_QUERY]
+        return b"&".join([b"%b%b" % (self.path, b"" if b"?" in self.path else b"?"), *rest]) if rest else self.path
+
+
+_OWN_QUERY: Final = frozenset((b"model", b"deployment", b"api-version"))
+
+
 class Target:
     """A provider and a model as a worker sees them, with the worker's own experience of them."""
 
@@ -162,6 +183,7 @@ class Target:
         "provider",
         "requests",
         "retries",
+        "sockets",
         "tokens_in",
         "tokens_out",
         "upstream_model",
@@ -189,8 +211,9 @@ class Target:
         own_fields: frozenset[bytes] = frozenset(),
         fault: str | None = None,
         grant: Grant | None = None,
+        sockets: Mapping[Operation, SocketLane] = _NO_SOCKETS,
     ) -> None:
-        """`fault`: why the target cannot be used at all (its secret is missing). `own_fields`: names of header fields
+        """`sockets`: what the provider offers over a WebSocket. `fault`: why the target cannot be used at all (its secret is missing). `own_fields`: names of header fields
         that the operator set, so that a client's field of the same name is not forwarded. `grant`: where its credential
         comes from, if that is fetched and renewed (`upstream.credentials`)."""
         self.id = id
@@ -204,6 +227,7 @@ class Target:
         self.own_fields = own_fields
         self.fault = fault
         self.grant = grant
+        self.sockets = sockets
         self.in_flight = 0
         self.latency = 0.0
 
@@ -215,6 +239,8 @@ class Target:
         for lane in self.lanes.values():
             lane.credential = credential
             lane.sign = sign
+        for socket in self.sockets.values():
+            socket.credential = credential
         self.fault = None
 
     def withdraw(self, fault: str) -> None:
@@ -222,6 +248,8 @@ class Target:
         for lane in self.lanes.values():
             lane.credential = b""
             lane.sign = None
+        for socket in self.sockets.values():
+            socket.credential = b""
         self.fault = fault
 
     def usable(self, now: float) -> bool:

@@ -21,7 +21,7 @@ from gateway.config.load import LoadedConfiguration
 from gateway.errors import InvalidRequest
 from gateway.http1 import header_lines
 from gateway.moderation import Moderator, moderator_of
-from gateway.routes import Breaker, Lane, Route, Target
+from gateway.routes import Breaker, Lane, Route, SocketLane, Target
 from gateway.secrets import Secret, read_secret
 from gateway.types import Destination, FailMode, GatewayKey, Operation, Origin
 from gateway.upstream.credentials.choose import Chosen, choose
@@ -83,10 +83,11 @@ class Configuration:
 class Binding:
     """A key bound to its configuration: what one look-up must give a request. `key` None: a request without a key.
 
-    `credential` is the client's own, as a header line, where it is passed through to the provider.
+    `credential` is the client's own, as a header line, where it is passed through to the provider. `good_until`: from
+    then on, in Unix seconds, the key has expired or is revoked.
     """
 
-    __slots__ = ("configuration", "credential", "expires_at", "key", "limited")
+    __slots__ = ("configuration", "credential", "expires_at", "good_until", "key", "limited")
 
     def __init__(self, key: GatewayKey | None, configuration: Configuration, *, credential: bytes = b"") -> None:
         self.key = key
@@ -96,6 +97,8 @@ class Binding:
             key.requests_per_minute is None and key.tokens_per_minute is None and key.max_concurrency is None
         )
         self.expires_at = float("inf") if key is None or key.expires_at is None else key.expires_at
+        revoked_at = float("inf") if key is None or key.revoked_at is None else key.revoked_at
+        self.good_until = min(self.expires_at, revoked_at)
 
 
 class Snapshot:
@@ -233,6 +236,7 @@ class Compiler:
             | (SIGNED_FIELDS if chosen.signs else frozenset()),
             fault=fault or None,
             grant=chosen.grant,
+            sockets=_socket_lanes(provider, upstream, chosen),
         )
         self._give_metrics(compiled)
         return compiled
@@ -263,12 +267,7 @@ class Compiler:
 
 
 def _lanes(provider: Provider, upstream: Upstream, chosen: Chosen, *, strict: bool) -> dict[Operation, Lane]:
-    own = {name for name, _ in upstream.headers}
-    credential = b""
-    if chosen.plain is not None:
-        credential = header_lines(
-            field for field in upstream.auth_headers(chosen.plain.reveal()) if field[0] not in own
-        )
+    credential = _rendered(upstream, chosen)
     fields = header_lines(((b"host", _host(upstream.origin)), (b"accept-encoding", b"identity"), *upstream.headers))
     lanes = {}
     for operation in Operation:
@@ -290,6 +289,26 @@ def _lanes(provider: Provider, upstream: Upstream, chosen: Chosen, *, strict: bo
             lasting=chosen.sign is None and chosen.grant is None,
         )
     return lanes
+
+
+def _socket_lanes(provider: Provider, upstream: Upstream, chosen: Chosen) -> dict[Operation, SocketLane]:
+    fields = header_lines(((b"host", _host(upstream.origin)), *upstream.headers))
+    return {
+        operation: SocketLane(
+            path=upstream.socket_path(operation).encode(), fields=fields, credential=_rendered(upstream, chosen)
+        )
+        for operation in provider.sockets
+        # A target whose model speaks one kind of chat only (`api`) has no others over a WebSocket either.
+        if operation is Operation.REALTIME or operation in provider.endpoints
+    }
+
+
+def _rendered(upstream: Upstream, chosen: Chosen) -> bytes:
+    """The credential as a header line; the operator's own field of the same name wins."""
+    if chosen.plain is None:
+        return b""
+    own = {name for name, _ in upstream.headers}
+    return header_lines(field for field in upstream.auth_headers(chosen.plain.reveal()) if field[0] not in own)
 
 
 def _query_for(upstream: Upstream) -> Callable[[bytes], bytes]:

@@ -173,6 +173,7 @@ class Operation(enum.StrEnum):
     IMAGE_EDITS = "image_edits"
     IMAGE_VARIATIONS = "image_variations"
     COUNT_TOKENS = "count_tokens"
+    REALTIME = "realtime"
 
 
 class Origin(msgspec.Struct, frozen=True, cache_hash=True):

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
@@ -90,6 +90,8 @@ class Provider(msgspec.Struct, frozen=True):
     """For clouds: origin and path of the base URL in a place; None where the target does not say enough."""
     wants: str = ""
     """The setting that `place` needs."""
+    sockets: Mapping[Operation, str] = {}
+    """Operations that the provider offers over a WebSocket, with their paths after the base."""
     takes_query: bool = True
     """A client of the provider's own format may have a query string passed on (`?beta=true`)."""
 
@@ -130,6 +132,9 @@ _EDITS: Final = {Operation.IMAGE_EDITS: Endpoint("openai_forms", "/images/edits"
 _VARIATIONS: Final = {Operation.IMAGE_VARIATIONS: Endpoint("openai_forms", "/images/variations")}
 _ALL_IMAGES: Final = {**_IMAGES, **_EDITS, **_VARIATIONS}
 _INPUT_TOKENS: Final = {Operation.COUNT_TOKENS: Endpoint("responses_count", "/responses/input_tokens")}
+
+_REALTIME: Final = {Operation.REALTIME: "/realtime"}
+_SOCKETS: Final = {**_REALTIME, Operation.RESPONSES: "/responses"}
 
 _USUAL: Final = {**_CHAT, **_EMBEDDINGS, **_COMPLETIONS}
 _OPENAI: Final = {**_USUAL, **_RESPONSES, **_MODERATIONS, **_ALL_IMAGES, **_AUDIO}
@@ -195,6 +200,7 @@ _ROWS: Final = (
         "https://api.openai.com/v1",
         takes=frozenset({_LIMIT}),
         names_limit=True,
+        sockets=_SOCKETS,
     ),
     Provider(
         "azure-openai",
@@ -203,8 +209,9 @@ _ROWS: Final = (
         layout=Layout.AZURE,
         takes=frozenset({_LIMIT}),
         names_limit=True,
+        sockets=_SOCKETS,
     ),
-    Provider("openai-compatible", _OPENAI),
+    Provider("openai-compatible", _OPENAI, sockets=_SOCKETS),
     Provider(
         "anthropic",
         _MESSAGES,
@@ -273,7 +280,8 @@ _ROWS: Final = (
         "http://localhost:8000/v1",
         takes=frozenset({"top_k"}),
     ),
-    Provider("xai", {**_CHAT, **_RESPONSES, **_IMAGES}, "https://api.x.ai/v1"),
+    # https://docs.x.ai/docs/guides/voice
+    Provider("xai", {**_CHAT, **_RESPONSES, **_IMAGES}, "https://api.x.ai/v1", sockets=_REALTIME),
 )
 
 PROVIDERS: Final[Mapping[str, Provider]] = MappingProxyType({row.name: row for row in _ROWS})
@@ -353,6 +361,21 @@ class Upstream(msgspec.Struct, frozen=True):
         if self.base_path.endswith("/v1") or operation in _AZURE_WITHOUT_DEPLOYMENT:
             return path, version
         return f"/deployments/{quote(self.azure_deployment or self.model, safe='')}{path}", version
+
+    def socket_path(self, operation: Operation) -> str:
+        """The request target of a WebSocket; one of the Realtime API names the model, one of Responses no model.
+
+        https://platform.openai.com/docs/guides/realtime-websocket, and for Azure
+        https://learn.microsoft.com/azure/foundry/openai/how-to/realtime-audio-websockets. Raises KeyError for an
+        operation that the provider does not offer so.
+        """
+        path = self.base_path + self.provider.sockets[operation]
+        query = {}
+        if self.provider.layout is Layout.AZURE and not self.base_path.endswith("/v1"):
+            query["api-version"] = self.azure_api_version or AZURE_API_VERSION
+        if operation is Operation.REALTIME:
+            query["deployment" if query else "model"] = self.azure_deployment or self.model
+        return f"{path}?{urlencode(query)}" if query else path
 
     def auth_headers(self, secret: str) -> Headers:
         """The header fields that every request to the target carries, its credential among them.
