@@ -163,6 +163,19 @@ class ChatAPI(enum.StrEnum):
     RESPONSES = "responses"
 
 
+class UserRole(enum.StrEnum):
+    """What somebody is in this gateway. `control/identity/roles.py` says what each may do."""
+
+    OWNER = "owner"
+    """Everything, other owners included."""
+    ADMIN = "admin"
+    """Everything but making or changing owners."""
+    DEVELOPER = "developer"
+    """Their own keys, within what their teams allow."""
+    AUDITOR = "auditor"
+    """Sees everything and changes nothing."""
+
+
 class FallbackTrigger(enum.StrEnum):
     """What makes the gateway try the next target."""
 
@@ -570,6 +583,61 @@ class CORS(Section, frozen=True):
     ] = 600
 
 
+class OIDC(Section, frozen=True):
+    """Signing in through an OpenID provider: authorization code with PKCE. Not set: by password only."""
+
+    issuer: Annotated[
+        BaseURL, Meta(description="The provider's issuer URL; its discovery document is below `/.well-known/`.")
+    ]
+    client_id: Annotated[Name, Meta(description="The client that the gateway is at the provider.")]
+    client_secret_ref: Annotated[
+        SecretRef | None,
+        Meta(
+            description="Where the client's secret is found. Not set: a public client, by PKCE alone.",
+            extra_json_schema={"minProperties": 1, "maxProperties": 1},
+        ),
+    ] = None
+    name: Annotated[Name, Meta(description="What the button to sign in says.")] = "Single sign-on"
+    scopes: Annotated[tuple[Name, ...], Meta(description="Asked of the provider.")] = ("openid", "email", "profile")
+    groups_claim: Annotated[Name, Meta(description="The claim of the ID token that lists the user's groups.")] = (
+        "groups"
+    )
+    roles: Annotated[
+        dict[Name, UserRole],
+        Meta(description="Role by group, taken at every sign-in; of several the highest. Empty: roles are given here."),
+    ] = {}
+    teams: Annotated[
+        dict[Name, Name],
+        Meta(description="Team by group, taken at every sign-in. Teams that no group leads to are given here."),
+    ] = {}
+    default_role: Annotated[
+        UserRole | None,
+        Meta(description="The role of who has none by `roles`. Not set: they may not sign in."),
+    ] = None
+    allowed_domains: Annotated[
+        tuple[Name, ...],
+        Meta(
+            description="Domains of e-mail addresses that may sign in. Empty: all.",
+            extra_json_schema={"uniqueItems": True},
+        ),
+    ] = ()
+    password_too: Annotated[bool, Meta(description="`false`: nobody signs in by password any more.")] = True
+
+
+class Identity(Section, frozen=True):
+    """Who may sign in to the console and the API."""
+
+    public_url: Annotated[
+        BaseURL | None,
+        Meta(description="Where people's browsers reach the gateway. Not set: `http://localhost` and its port."),
+    ] = None
+    session_hours: Annotated[float, Meta(gt=0, le=720, description="How long somebody stays signed in at most.")] = 12.0
+    session_idle_minutes: Annotated[
+        float, Meta(ge=2, le=43_200, description="How long somebody who does nothing stays signed in.")
+    ] = 120.0
+    oidc: Annotated[OIDC | None, Meta(description="Signing in through an OpenID provider.")] = None
+
+
 class Gateway(Section, frozen=True):
     """The server itself. With several configurations, the first one's section counts for all."""
 
@@ -614,6 +682,7 @@ class Gateway(Section, frozen=True):
             extra_json_schema={"uniqueItems": True},
         ),
     ] = ()
+    identity: Annotated[Identity, Meta(description="Signing in to the console and the API.")] = Identity()
     drain_seconds: Annotated[
         Seconds, Meta(description="How long requests in flight may go on after SIGTERM before they are cut.")
     ] = 30.0
