@@ -31,7 +31,7 @@ from msgspec.structs import replace
 from gateway.audit.record import Outcome, completed_record, fill_start, finish_record, start_form, start_record
 from gateway.coded_answers import CodedFraming, without_coding
 from gateway.commit_window import CommitWindow
-from gateway.content_coding import decoded, undo, unfolding
+from gateway.content_coding import Unfolding, decoded, undo, unfolding
 from gateway.errors import (
     EscalationRequired,
     GatewayError,
@@ -41,6 +41,7 @@ from gateway.errors import (
     ModelNotAllowed,
     ModelNotFound,
     OutputBlocked,
+    Overloaded,
     PolicyRefusal,
     Source,
     UpstreamInvalid,
@@ -89,8 +90,11 @@ if TYPE_CHECKING:
 
 INLINE_BYTES: Final = 256 * 1024
 """Up to this size the event loop itself reads an answer's usage (0.5 ms)."""
+READ_INLINE_BYTES: Final = 512 * 1024
+"""Up to this size the event loop itself reads a request (1.3 ms for an agent's history); larger ones a thread."""
 SCREEN_SECONDS: Final = 30.0
-"""A thread that screens for longer hangs, or waits behind others that do: what that means, the fail mode says."""
+"""A thread that reads, screens or reviews for longer hangs, or waits behind others that do: what that means for a
+policy, the fail mode says."""
 GLANCE_INLINE_BYTES: Final = 48 * 1024
 """Up to this size the event loop itself looks for all patterns at once: 250 of them take 0.35 ms, on the worst of texts
 (nothing but `@`) 4 ms."""
@@ -247,6 +251,7 @@ class Exchange:
         "replacements",
         "request",
         "resends",
+        "reviewed",
         "rounds",
         "sent_at",
         "services",
@@ -306,6 +311,7 @@ class Exchange:
         self.pause: Any = None
         self.window: CommitWindow | None = None
         self.asking: Moderation | Upcall | None = None
+        self.reviewed: Callable[[Screening | BaseException], None] | None = None
         self.relay: Relay = _NO_RELAY
         self.passes_whole = False
         self.begun = False
@@ -336,36 +342,44 @@ class Exchange:
     def on_body(self, body: bytes) -> None:
         """The request is whole."""
         try:
+            large = len(body) > READ_INLINE_BYTES
             course = self.request.course
-            if course is not None and course.binding is self.binding and self._follow(course, body):
+            if course is not None and course.binding is self.binding and not large and self._follow(course, body):
                 return
             coding = unfolding(self.request.own.get(b"content-encoding"))
-            if coding is not None:
+            if large or coding is not None:
                 self._step(State.DECODING)
-                work = partial(decoded, body, coding, self.binding.configuration.max_body_bytes)
-                self.services.run_in_thread(work, self._decoded)
+                self.deadline = self.services.clock() + SCREEN_SECONDS
+                self.services.run_in_thread(partial(self._unfold, body, coding), self._decoded)
                 return
-            self._begin(body)
+            self._decode(body)
+            self._begin()
         except GatewayError as error:
             self._fail(error)
         except Exception as error:
             self._fault(error)
 
-    def _decoded(self, body: bytes | BaseException) -> None:
-        """A thread has decompressed the body."""
+    def _unfold(self, body: bytes, coding: Unfolding | None) -> None:
+        """Decompress and read a request, in a thread: nothing else touches these attributes meanwhile."""
+        if coding is not None:
+            body = decoded(body, coding, self.binding.configuration.max_body_bytes)
+        self._decode(body)
+
+    def _decoded(self, failure: BaseException | None) -> None:
+        """A thread has read the request."""
         if self.state is not State.DECODING:
             return
+        self.deadline = _NEVER
         try:
-            if isinstance(body, BaseException):
-                raise body
-            self._begin(body)
+            if failure is not None:
+                raise failure
+            self._begin()
         except GatewayError as error:
             self._fail(error)
         except Exception as error:
             self._fault(error)
 
-    def _begin(self, body: bytes) -> None:
-        self._decode(body)
+    def _begin(self) -> None:
         self._admit()
         if self._screen():
             self._route()
@@ -479,7 +493,7 @@ class Exchange:
     def _texts_of(self, body: bytes) -> list[TextPart]:
         """What policies see must be what the provider reads: a key that stands twice in one object could be read in two
         ways. A glance has no such doubt, as it sees every byte. 4 µs for 1 KB. Raises InvalidRequest."""
-        if body.startswith(b"{"):
+        if not self.endpoint.takes_form:
             refuse_duplicate_keys(body)
         return self.view.texts()
 
@@ -1047,7 +1061,9 @@ class Exchange:
         size = sum([len(part.text) for part in answer.texts])
         if size > SCREEN_INLINE_BYTES or (pipeline.asks_context and size + len(self.body) > CONTEXT_INLINE_BYTES):
             self._step(State.REVIEWING)
-            self.services.run_in_thread(work, partial(self._scanned, answer, delivered, then))
+            self.deadline = self.services.clock() + SCREEN_SECONDS
+            self.reviewed = partial(self._scanned, answer, delivered, then)
+            self.services.run_in_thread(work, self._review_done)
             return
         screening = work()
         if not self._moderates_output(screening):
@@ -1091,10 +1107,16 @@ class Exchange:
             delivered=delivered,
         )
 
+    def _review_done(self, screening: Screening | BaseException) -> None:
+        """A thread has reviewed a long answer, or will not in time; whichever comes first."""
+        reviewed, self.reviewed = self.reviewed, None
+        if reviewed is not None:
+            reviewed(screening)
+
     def _scanned(
         self, answer: AnswerView, delivered: bool, then: Callable[[], None], screening: Screening | BaseException
     ) -> None:
-        """A thread has reviewed a long answer."""
+        """A long answer has been reviewed."""
         if (
             self.state is State.REVIEWING
             and not isinstance(screening, BaseException)
@@ -1246,7 +1268,11 @@ class Exchange:
             # Looked at by the sweep instead of renewed by every chunk: that would cost 0.1 µs each.
             self.deadline = now + self.idle_seconds
         elif self.state is State.SCREENING:
-            self._screened(self.binding.configuration.pipeline.overdue())
+            self._screened(self.binding.configuration.pipeline.overdue(Phase.INPUT))
+        elif self.state is State.REVIEWING:
+            self._review_done(self.binding.configuration.pipeline.overdue(Phase.OUTPUT))
+        elif self.state is State.DECODING:
+            self._fail(Overloaded("The request could not be read in time; try again in a moment."))
         elif self.state is State.WAITING:
             self._break(UpstreamTimeout("The provider did not begin to answer in time."))
         elif self.state is State.RELAYING:

@@ -116,8 +116,8 @@ class Pipeline(Protocol):
         """The input phase on a valid JSON body of which no policy has anything to say; None: `screen` must tell."""
         ...
 
-    def overdue(self) -> Screening:
-        """The input phase where it did not come to an end in time: what the fail mode says. It is reported, too."""
+    def overdue(self, phase: Phase) -> Screening:
+        """A phase that did not come to an end in time: what the fail mode says. It is reported, too."""
         ...
 
     def screen(self, subject: Subject, texts: Sequence[TextPart]) -> Screening:

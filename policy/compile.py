@@ -209,8 +209,8 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
     def glance(self, body: bytes) -> Screening | None:
         return None if self.moderation is not None else self.incoming.glance(body)
 
-    def overdue(self) -> Screening:
-        return self.incoming.overdue()
+    def overdue(self, phase: Phase) -> Screening:
+        return (self.incoming if phase is Phase.INPUT else self.outgoing).overdue()
 
     def screen(self, subject: Subject, texts: Sequence[TextPart]) -> Screening:
         return self.incoming.judge(subject, texts) if self.reads_input else ALLOWED

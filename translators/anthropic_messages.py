@@ -27,7 +27,7 @@ from translators.identity import Format
 _ABSENT: Final = msgspec.Raw(b"null")
 
 
-class _Head(msgspec.Struct, gc=False):
+class Head(msgspec.Struct, gc=False):
     model: str = ""
     stream: bool | None = None
     max_tokens: int | None = None
@@ -100,7 +100,7 @@ _KINDS: Final = {
 _NOT_TEXT: Final = paths.NOT_TEXT | {"tool_use_id", "name"}
 _OPAQUE: Final = frozenset({"signature", "data", "encrypted_content", "encrypted_index", "file_id", "url"})
 
-_HEAD: Final = msgspec.json.Decoder(_Head)
+_HEAD: Final = msgspec.json.Decoder(Head)
 _PROMPT: Final = msgspec.json.Decoder(_Prompt)
 
 
@@ -111,7 +111,7 @@ class MessagesView:
 
     include_usage = True
 
-    def __init__(self, body: bytes, head: _Head) -> None:
+    def __init__(self, body: bytes, head: Head) -> None:
         self.model = head.model
         self.stream = head.stream is True
         self.max_output_tokens = head.max_tokens
@@ -125,11 +125,16 @@ class MessagesView:
         return self._texts
 
 
+def head(body: bytes) -> Head:
+    """What must be known of a request body. Raises InvalidJSON or InvalidRequest."""
+    found = strict.decode(_HEAD, body)
+    strict.check_unique(body, b'"messages"', bytes(found.messages))
+    return found
+
+
 def view(body: bytes) -> MessagesView:
     """Read a request body. Raises InvalidJSON or InvalidRequest."""
-    head = strict.decode(_HEAD, body)
-    strict.check_unique(body, b'"messages"', bytes(head.messages))
-    return MessagesView(body, head)
+    return MessagesView(body, head(body))
 
 
 class _Unknown(Exception):

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.config.schema import AuthMode
 from gateway.errors import AuditUnavailable, Draining, InvalidAPIKey, Overloaded, UpstreamTimeout, UpstreamUnreachable
-from gateway.exchange import Exchange, State
+from gateway.exchange import READ_INLINE_BYTES, SCREEN_SECONDS, Exchange, State
 from gateway.routes import BreakerState
 from tests.playbook import Client, Play, configuration, dlp, gateway_key, target
 from tests.provider import LAST_CHUNK, chunk, head, respond
@@ -610,13 +610,100 @@ def test_a_long_stream_refused_in_a_thread(playbook: Callable[..., Play]) -> Non
 
 
 def test_a_review_may_take_longer_than_the_provider_may_be_silent(playbook: Callable[..., Play]) -> None:
-    play = playbook(configuration(chain="audit-logger, dlp-filter", policies=dlp(phase="[output]")))
+    brief = target(timeouts="{idle_seconds: 10}")
+    play = playbook(configuration(brief, chain="audit-logger, dlp-filter", policies=dlp(phase="[output]")))
     exchange = play.ask(STREAM)
     play.provider().says(SSE_HEAD, chunk(delta("x " * 150_000)), chunk(DONE))
-    play.advance(301)
+    play.advance(25)
     play.work()
     assert exchange.state is State.ENDED
     assert play.finish()["outcome"] == "completed"
+
+
+@pytest.mark.parametrize("fail_mode", ["block", "allow"])
+def test_what_a_review_that_hangs_means(playbook: Callable[..., Play], fail_mode: str) -> None:
+    """The thread never comes back: the fail mode speaks, and a thread that comes back after all is not heard."""
+    text = configuration(
+        chain="audit-logger, dlp-filter", policies=dlp(phase="[output]"), gateway=f"gateway: {{fail_mode: {fail_mode}}}"
+    )
+    play = playbook(text)
+    exchange = play.ask(STREAM)
+    play.provider().says(SSE_HEAD, chunk(delta("secret " + "x " * 150_000)), chunk(DONE))
+    play.advance(SCREEN_SECONDS + 0.1)
+    assert exchange.state is State.ENDED
+    if fail_mode == "allow":
+        assert play.client.body.endswith(DONE)
+    else:
+        assert events(play.client.body)[-1]["error"]["code"] == "output_blocked"
+    assert play.finish()["decisions"][0]["reason"] == "dlp-filter.error"
+    told = list(play.client.transcript)
+    play.work()
+    assert play.client.transcript == told
+    assert isinstance(play.faults.pop(), TimeoutError)
+
+
+@pytest.mark.parametrize("fail_mode", ["block", "allow"])
+def test_what_a_review_of_json_that_hangs_means(playbook: Callable[..., Play], fail_mode: str) -> None:
+    text = configuration(
+        chain="audit-logger, dlp-filter", policies=dlp(phase="[output]"), gateway=f"gateway: {{fail_mode: {fail_mode}}}"
+    )
+    play = playbook(text)
+    play.ask(CHAT)
+    play.provider().says(respond(answer("secret " + "x " * 150_000)))
+    play.advance(SCREEN_SECONDS + 0.1)
+    if fail_mode == "allow":
+        assert play.client.status == 200
+    else:
+        assert play.client.transcript == ["refused: 409 output_blocked"]
+    play.work()
+    assert isinstance(play.faults.pop(), TimeoutError)
+
+
+def test_a_screening_that_hangs(playbook: Callable[..., Play]) -> None:
+    play = playbook(configuration(chain="audit-logger, dlp-filter", policies=dlp()))
+    _screening(play)
+    play.advance(SCREEN_SECONDS + 0.1)
+    assert play.client.transcript == ["refused: 409 input_blocked"]
+    play.work()
+    assert play.client.transcript == ["refused: 409 input_blocked"]
+    assert isinstance(play.faults.pop(), TimeoutError)
+
+
+# Large requests
+
+
+LARGE = {**CHAT, "messages": [{"role": "user", "content": "x " * READ_INLINE_BYTES}]}
+
+
+def test_a_large_request_is_read_in_a_thread(play: Play) -> None:
+    for _ in range(2):  # the second one knows its way already
+        exchange = play.ask(LARGE)
+        assert (exchange.state, play.client.transcript) == (State.DECODING, [])
+        play.work()
+        assert exchange.state is State.WAITING
+        assert orjson.loads(play.provider().asked)["messages"] == LARGE["messages"]  # head and body are two writes
+        play.provider().says(respond(answer()))
+        assert play.client.status == 200
+
+
+def test_a_large_request_that_is_not_json(play: Play) -> None:
+    play.ask(b"{" + b" " * READ_INLINE_BYTES)
+    play.work()
+    assert play.client.transcript == ["refused: 400 invalid_json"]
+
+
+def test_a_large_request_that_nobody_reads(play: Play) -> None:
+    play.ask(LARGE)
+    play.advance(SCREEN_SECONDS + 0.1)
+    assert play.client.transcript == ["refused: 503 overloaded"]
+    play.work()
+    assert play.client.transcript == ["refused: 503 overloaded"]
+
+
+def test_what_stands_before_the_json_hides_no_second_reading(playbook: Callable[..., Play]) -> None:
+    play = playbook(configuration(chain="dlp-filter", policies=dlp("redact")))
+    play.ask(b'\n{"model":"gpt-test","messages":[{"role":"user","content":"a secret","content":"secret"}]}')
+    assert play.client.transcript == ["refused: 400 invalid_request"]
 
 
 # The provider's own errors
@@ -1230,8 +1317,8 @@ def test_nothing_lasts_for_ever(screened: Play, moment: Callable[[Play], Any]) -
     exchange = moment(play)
     for _ in range(40):
         play.advance(100)
-    if exchange.state in (State.READING, State.DECODING, State.CONNECTING, State.REVIEWING):
-        exchange.on_client_gone()  # the connection and the pool have deadlines of their own; decoding is bounded
+    if exchange.state in (State.READING, State.CONNECTING):
+        exchange.on_client_gone()  # the connection and the pool have deadlines of their own
     assert exchange.state is State.ENDED
     play.faults = [fault for fault in play.faults if not isinstance(fault, TimeoutError)]
 
