@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from msgspec import UNSET
 
-from gateway import metrics
+from gateway import metrics, warm_path
 from gateway.audit.record import Outcome, finish_record, start_record
 from gateway.authenticate import authenticate, require_local
 from gateway.config.schema import AuthMode
@@ -83,6 +83,10 @@ class GatewayApplication:
                 client = self._across(endpoint, head, client, self.origins)
             if endpoint.place is _PROVIDER:
                 binding = self._authenticate(head)
+                course = head.course
+                if course is not None and not course.tried:
+                    course.tried = True
+                    head.warm = warm_path.prepared(services, endpoint, head, client)
                 return Exchange(services, endpoint, binding, head, client)
             return self._serve(endpoint, head, client)
         except GatewayError as error:

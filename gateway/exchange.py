@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from gateway.snapshot import Binding
     from gateway.surface import Endpoint
     from gateway.upcall import Upcall
+    from gateway.warm_path import WarmPath
     from policy.guard import Guard
     from translators.dialect import RequestView
 
@@ -185,10 +186,11 @@ class Course:
 
     __slots__ = (
         "binding", "candidates", "decisions", "destination", "fallback", "first_byte_seconds", "heads", "lane", "model",
-        "screens", "shown", "start", "target", "total_seconds", "upstream_model", "view",
+        "screens", "shown", "start", "target", "total_seconds", "tried", "upstream_model", "view",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, target: Target, lane: Lane) -> None:
+        self.tried = False  # whether it has been seen if a `WarmPath` can follow it
         self.binding = exchange.binding
         self.model = exchange.model
         self.view = exchange.services.viewer(exchange.endpoint.operation)
@@ -329,6 +331,34 @@ class Exchange:
         self._seen = 0
         services.active.add(self)
 
+    @classmethod
+    def resumed(cls, warm: WarmPath) -> Exchange:
+        """A request of which `WarmPath` has done phases one to six: it waits for its answer, and is the client's
+        handler and the connection's listener from now on."""
+        services, course = warm.services, warm.course
+        self = cls(services, warm.endpoint, warm.binding, warm.request, warm.client)
+        services.active.discard(warm)
+        self.id = warm.id.decode()
+        self.started_at, self.sent_at = warm.started_at, warm.sent_at
+        self.deadline, self.total_deadline = warm.deadline, warm.total_deadline
+        self.state = State.WAITING
+        self.body = warm.body
+        self.view = course.view(warm.body)
+        self.model = course.model
+        self.candidates, self.fallback = course.candidates, course.fallback
+        self.hold = warm.hold
+        self.input_decisions = course.decisions
+        self.audited = course.start is not None
+        self.target, self.lane = course.target, course.lane
+        self.translated = Translated(warm.body)
+        self.passes_whole = self.occupied = True
+        self.turn = self.attempts = 1
+        self.connection = warm.connection
+        warm.client.hand_over(warm, self)
+        if self.connection is not None:
+            self.connection.hand_over(warm, self)
+        return self
+
     def __repr__(self) -> str:
         target = f" to {self.target.id}" if self.target else ""
         return f"<Exchange {self.id} {self.endpoint.operation}{target} {self.state.value}, {self.progress} bytes sent>"
@@ -357,7 +387,7 @@ class Exchange:
         except GatewayError as error:
             self._fail(error)
         except Exception as error:
-            self._fault(error)
+            self.on_fault(error)
 
     def _unfold(self, body: bytes, coding: Unfolding | None) -> None:
         """Decompress and read a request, in a thread: nothing else touches these attributes meanwhile."""
@@ -377,7 +407,7 @@ class Exchange:
         except GatewayError as error:
             self._fail(error)
         except Exception as error:
-            self._fault(error)
+            self.on_fault(error)
 
     def _begin(self) -> None:
         self._admit()
@@ -515,7 +545,7 @@ class Exchange:
         except GatewayError as error:
             self._fail(error)
         except Exception as error:
-            self._fault(error)
+            self.on_fault(error)
 
     def _describe(self) -> Subject:
         key = self.binding.key
@@ -615,7 +645,7 @@ class Exchange:
         except GatewayError as error:
             self._fail(error)
         except Exception as error:
-            self._fault(error)
+            self.on_fault(error)
 
     def _route(self) -> None:
         self._audit_start()
@@ -751,7 +781,7 @@ class Exchange:
         except GatewayError as final:
             self._fail(final)
         except Exception as bug:
-            self._fault(bug)
+            self.on_fault(bug)
 
     def _may_retry(self, error: GatewayError) -> bool:
         """Only where there is another target, and only for what the operator named."""
@@ -781,7 +811,7 @@ class Exchange:
         except GatewayError as final:
             self._fail(final)
         except Exception as bug:
-            self._fault(bug)
+            self.on_fault(bug)
 
     def _vacate(self) -> None:
         """The attempt is over: the target is less busy by one."""
@@ -825,7 +855,7 @@ class Exchange:
         except GatewayError as error:
             self._break(error)
         except Exception as error:
-            self._fault(error)
+            self.on_fault(error)
 
     def _pass_whole(self, target: Target, head: ResponseHead, data: bytes, now: float) -> None:
         """What relay, record and delivery come to for an answer that is complete in one read, at half their cost."""
@@ -879,7 +909,7 @@ class Exchange:
         except GatewayError as error:
             self._break(error)
         except Exception as error:
-            self._fault(error)
+            self.on_fault(error)
 
     def on_response_failed(self, error: GatewayError) -> None:
         """The provider's connection ended before its answer, or the answer is not HTTP."""
@@ -899,7 +929,7 @@ class Exchange:
         except GatewayError as error:
             self._fail(error)
         except Exception as bug:
-            self._fault(bug)
+            self.on_fault(bug)
 
     def _choose_relay(self, head: ResponseHead, good: bool) -> Relay:
         """How this answer flows; see relay.py for the four ways."""
@@ -994,7 +1024,7 @@ class Exchange:
         try:
             self._write(self._leave_window(), False)
         except Exception as error:
-            self._fault(error)
+            self.on_fault(error)
 
     def _leave_window(self) -> bytes:
         """Hold nothing back any more. What was held."""
@@ -1139,7 +1169,7 @@ class Exchange:
         except GatewayError as error:
             self._break(error)
         except Exception as error:
-            self._fault(error)
+            self.on_fault(error)
 
     def _judge_output(self, screening: Screening) -> None:
         """Only what has not been delivered yet can be redacted; the pipeline knows, and blocks otherwise."""
@@ -1334,7 +1364,7 @@ class Exchange:
         self._record(outcome, error.status, code=error.code)
         self.client.refuse(error, self._shown_id().decode("latin-1"), self.endpoint.wire, self._own_fields())
 
-    def _fault(self, bug: Exception) -> None:
+    def on_fault(self, bug: Exception) -> None:
         """A bug of ours is not the client's business, but it is logged whole and answered."""
         self.services.report(self, bug)
         if self.state is State.ENDED:

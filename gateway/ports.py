@@ -7,6 +7,7 @@ test can play a whole exchange without a socket.
 from __future__ import annotations
 
 from collections.abc import Callable
+from re import Match
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import GatewayError, Wire
@@ -99,6 +100,47 @@ class Connection(Protocol):
         ...
 
 
+class WarmClient(Client, Protocol):
+    """What `WarmPath` needs besides."""
+
+    def answer_whole(self, fields: bytes, body: bytes) -> None:
+        """Send a good JSON answer."""
+
+    def hand_over(self, handler: object, successor: object) -> None:
+        """If `handler` is served by this connection, its successor is from now on."""
+
+
+class WarmConnection(Connection, Protocol):
+    """What `WarmPath` needs besides."""
+
+    def send_whole(self, request: bytes, listener: Listener, lane: Callable[[bytes], bool]) -> None:
+        """Write one request; `lane` is asked about every read of its answer before `listener` hears of it."""
+
+    def give_back(self) -> None:
+        """Nothing is sent after all: the connection is free again."""
+
+    def whole(self, data: bytes) -> tuple[Template, Match[bytes]] | None:
+        """If `data` is all of an ordinary answer with a known head: that head, and the connection is free again."""
+
+    def hand_over(self, listener: Listener, successor: Listener) -> None:
+        """If it is `listener` that hears of the answer, its successor does from now on."""
+
+
+class Template(Protocol):
+    """A known shape of an answer's head (`upstream.template.Template`)."""
+
+    def passed(self, found: Match[bytes], *, limited: bool) -> bytes:
+        """The lines of this head that go to the client."""
+        ...
+
+
+class WarmPool(Protocol):
+    """The connections of one destination."""
+
+    def take(self) -> WarmConnection | None:
+        """An idle connection, on which the caller sends now."""
+
+
 class Ticket(Protocol):
     """A place in a pool's queue."""
 
@@ -112,6 +154,10 @@ class Pool(Protocol):
 
     def take(self, destination: Destination) -> Connection | None:
         """An idle connection, on which the caller sends now; None: the caller may `wait`."""
+        ...
+
+    def of(self, destination: Destination) -> WarmPool | None:
+        """The connections of one destination, for as long as a configuration uses it; None: it has none."""
         ...
 
     def wait(self, destination: Destination, waiter: Waiter) -> Ticket:

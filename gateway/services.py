@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from gateway.oversight import Oversight
     from gateway.ports import Pool
     from gateway.snapshot import Snapshot
-    from gateway.types import GatewayKey
+    from gateway.types import Decision, GatewayKey
+    from gateway.warm_path import WarmPath
     from translators.dialect import RequestView
 
 SCAN_THREADS: Final = 2
@@ -66,8 +67,8 @@ class Services:
         self.clock = clock
         self.wall = wall
         self.call_later = loop.call_later
-        self._count_use = count_use
-        self.active: set[Exchange] = set()
+        self.count_use = count_use
+        self.active: set[Exchange | WarmPath] = set()
         self.oversight: Oversight | None = None
         """The way to the queue of requests that wait for a person; None: there is no control process."""
         self.draining = False
@@ -77,6 +78,7 @@ class Services:
         """False only in a worker that has started and not heard of its keys: nobody can be authenticated."""
         self._threads = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
         self._id_prefix = f"req_{secrets.token_hex(8)}"
+        self._id_prefix_bytes = self._id_prefix.encode()
         self._id_count = itertools.count(1).__next__
         self._open = counters.gauge(metrics.OPEN_EXCHANGES)
         self._errors = counters.counters(metrics.ERRORS)
@@ -87,6 +89,14 @@ class Services:
     def next_id(self) -> str:
         """A request id that no other exchange has: random per worker, then counted. 0.15 µs."""
         return f"{self._id_prefix}{self._id_count():08x}"
+
+    def next_id_bytes(self) -> bytes:
+        """The same as ASCII."""
+        return b"%b%08x" % (self._id_prefix_bytes, self._id_count())
+
+    def verdict_cells(self, decisions: Sequence[Decision]) -> tuple[int, ...]:
+        """Where the verdicts of these decisions are counted, among the cells of all metrics."""
+        return tuple(self._verdicts[one.policy, one.phase.value, one.verdict.value].index for one in decisions)
 
     def view(self, operation: Operation, body: bytes) -> RequestView:
         """What must be known of a request body. Raises InvalidJSON or InvalidRequest."""
@@ -110,7 +120,7 @@ class Services:
         """An exchange's metrics, once, at its end. 0.8 µs."""
         key = exchange.binding.key
         if key is not None:
-            self._count_use(key, self.wall())  # 0.3 µs
+            self.count_use(key, self.wall())  # 0.3 µs
         target = exchange.target
         if target is None:
             self._unrouted[status].inc()

@@ -112,6 +112,11 @@ class Pipeline(Protocol):
         """How exchanges are to be recorded, if `audit-logger` is in the chain."""
         ...
 
+    @property
+    def glances(self) -> bool:
+        """Whether a glance can ever tell."""
+        ...
+
     def glance(self, body: bytes) -> Screening | None:
         """The input phase on a valid JSON body of which no policy has anything to say; None: `screen` must tell."""
         ...

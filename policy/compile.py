@@ -206,6 +206,11 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
         audits = ["audits"] if self.audits else []
         return f"<pipeline {self.configuration_id} {self.version}: {', '.join([*steps, *audits, self.delivery])}>"
 
+    @property
+    def glances(self) -> bool:
+        """Whether a glance can ever tell."""
+        return self.moderation is None and self.incoming.glances
+
     def glance(self, body: bytes) -> Screening | None:
         return None if self.moderation is not None else self.incoming.glance(body)
 

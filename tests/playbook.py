@@ -334,6 +334,9 @@ class Pool:
     def take(self, destination: Destination) -> UpstreamConnection | None:
         return self._lease(destination) if self.idle else None
 
+    def of(self, destination: Destination) -> None:
+        """No warm path: what plays here are exchanges (tests/gateway/test_warm_path.py has both)."""
+
     def wait(self, destination: Destination, waiter: Waiter) -> Ticket:
         self.tickets.append(Ticket(destination, waiter))
         return self.tickets[-1]

@@ -106,6 +106,8 @@ class Bridge:
         self.view = inbound.format.view
         self.read = inbound.format.read
         self.usage = inbound.format.usage_of
+        self.plain = None
+        self.plain = None
 
     def request(
         self, body: bytes, view: RequestView, *, model: str, replacements: Mapping[int, str], meter: bool

@@ -10,7 +10,7 @@ Everything here is pure: bytes in, bytes out. No socket, no clock, no environmen
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -164,6 +164,11 @@ class Translation(Protocol):
 
     def view(self, body: bytes) -> RequestView:
         """Read a request body in the client's dialect. Raises InvalidJSON or InvalidRequest."""
+        ...
+
+    @property
+    def plain(self) -> Callable[[bytes, str], int | None] | None:
+        """Recognises an ordinary request for a model at little cost (`identity.Format`); None: there is no such way."""
         ...
 
     def request(

@@ -62,6 +62,7 @@ class EmbeddingsBridge:
         self.view = openai_embeddings.view
         self.read = openai_embeddings.read
         self.usage = openai_embeddings.FORMAT.usage_of
+        self.plain = None
 
     def request(
         self, body: bytes, view: RequestView, *, model: str, replacements: Mapping[int, str], meter: bool

@@ -37,7 +37,9 @@ class Format(msgspec.Struct, frozen=True):
     """How one operation of a dialect is read where nothing is translated.
 
     `meters`: a stream of this operation has usage only when `stream_options.include_usage` asks for it. `usage` reads
-    nothing but usage of a complete answer, where that is cheaper than `read`.
+    nothing but usage of a complete answer, where that is cheaper than `read`. `plain` recognises an ordinary request
+    for a model, no stream, at less cost than `view`, and says how many tokens it wants at most (0: it does not say);
+    None: only `view` can tell.
     """
 
     view: Callable[[bytes], RequestView]
@@ -46,6 +48,7 @@ class Format(msgspec.Struct, frozen=True):
     wire: Wire = Wire.OPENAI
     meters: bool = False
     usage: Callable[[bytes], Usage | None] | None = None
+    plain: Callable[[bytes, str], int | None] | None = None
 
     def usage_of(self, body: bytes) -> Usage | None:
         """Usage of a complete answer."""
@@ -67,6 +70,7 @@ class Identity:
         self.view = format.view
         self.read = format.read
         self.usage = format.usage or format.usage_of
+        self.plain = format.plain
         self.tap: Callable[[], Tap] = format.tap
 
     def request(

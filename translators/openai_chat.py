@@ -178,6 +178,22 @@ def view(body: bytes) -> ChatView:
     return ChatView(body, head)
 
 
+def plain(body: bytes, model: str) -> int | None:
+    """What `view` would say of an ordinary request for `model` that is no stream: how many tokens it wants at most,
+    or 0. None: ask `view`, which also knows what is wrong. 2 µs for 1 KB, where `view` takes 3.5."""
+    try:
+        head = _head.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if head.model != model or head.stream or head.stream_options is not _UNSET or not strict.is_plain(body, _KEYS):
+        return None
+    tokens = head.max_tokens if head.max_completion_tokens is None else head.max_completion_tokens
+    return 0 if tokens is None or tokens < 0 else tokens
+
+
+_KEYS: Final = (b'"model"', b'"messages"')
+
+
 def _request_texts(body: bytes) -> list[TextPart]:
     try:
         prompt = _prompt.decode(body)
@@ -554,4 +570,4 @@ class ChatTap:
         return self._collector.view(self.usage)
 
 
-FORMAT = Format(view, read, ChatTap, meters=True, usage=usage)
+FORMAT = Format(view, read, ChatTap, meters=True, usage=usage, plain=plain)

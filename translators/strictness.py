@@ -24,6 +24,7 @@ class Strict:
         self.answer = translation.answer
         self.read = translation.read
         self.usage = translation.usage
+        self.plain = translation.plain
         self.error = translation.error
         self.stream = translation.stream
         self.tap = translation.tap

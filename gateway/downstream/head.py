@@ -76,8 +76,8 @@ class RequestHead(msgspec.Struct):
 
     `own` holds the fields that concern the gateway, by lower-case name; `lines` the others, ready to be forwarded, each
     as `name: value` in lower case and with its line end, and `block` is these lines joined. `length` is None for a
-    chunked body. `endpoint`, `credential` and `course` are for whoever serves the request to note what it made of the
-    head, since the same object serves further requests of the connection.
+    chunked body. `endpoint`, `credential`, `course` and `warm` are for whoever serves the request to note what it made
+    of the head, since the same object serves further requests of the connection.
     """
 
     method: bytes
@@ -92,6 +92,7 @@ class RequestHead(msgspec.Struct):
     block: bytes = b""
     endpoint: Any = None
     course: Any = None
+    warm: Any = None
     credential: bytes | None = None
 
     @property

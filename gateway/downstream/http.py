@@ -298,6 +298,11 @@ class DownstreamConnection(asyncio.Protocol):
         self._keep_alive = True
         self._state = _BUSY
         self.deadline = NEVER
+        warm = head.warm
+        if warm is not None and warm.take(data[end:]):
+            if self._state is _BUSY:
+                self._handler = warm
+            return True
         handler = server.application.open(head, self)
         if handler is not None and self._state is _BUSY:
             self._handler = handler
@@ -515,6 +520,27 @@ class DownstreamConnection(asyncio.Protocol):
             self._transport.write(prefix + data)
         if end:
             self._finish()
+
+    def answer_whole(self, fields: bytes, body: bytes) -> None:
+        """`begin` for a good JSON answer that is whole."""
+        server, transport = self._server, self._transport
+        if not self._keep_alive or server.draining or len(body) > SMALL_WRITE or transport.is_closing():
+            self.begin(200, fields, length=len(body), data=body, end=True, raw=False)
+            return
+        self._handler = None
+        self._state = _HEAD
+        transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (_OK, fields, len(body), body))
+        if not self._write_paused:
+            self.deadline = server.clock() + server.limits.keepalive_seconds
+        if self._buffer or self._paused_reading:
+            if not self._write_paused:
+                self._await_head()
+            self._advance()
+
+    def hand_over(self, handler: Handler, successor: Handler) -> None:
+        """Another one serves the request from now on."""
+        if self._handler is handler:
+            self._handler = successor
 
     @property
     def write(self) -> Callable[[bytes], None]:

@@ -15,6 +15,7 @@ import enum
 import select
 import socket
 from collections.abc import Callable
+from re import Match
 from typing import Final, Protocol, cast
 
 from gateway.errors import UpstreamError, UpstreamInvalid, UpstreamReset
@@ -215,6 +216,55 @@ class UpstreamConnection(asyncio.Protocol):
             transport.writelines([head, body])
         else:
             transport.write(head + body)
+
+    def give_back(self) -> None:
+        """Nothing is sent after all: a leased connection is idle again."""
+        self._state = _IDLE
+        self._owner.on_connection_idle(self)
+
+    def send_whole(self, request: bytes, listener: Listener, lane: Callable[[bytes], bool]) -> None:
+        """`send` for a small POST on a connection leased in this very turn, and `lane` for its answer."""
+        if self._forwarding is not None:
+            end = request.index(b"\r\n\r\n") + 4
+            self.send(request[:end], request[end:], listener)
+        else:
+            self._listener = listener
+            self._state = _WAITING
+            self._to_head = False
+            self._interim = 0
+            self.request_sent = True
+            self._transport.write(request)
+        self.lane = lane
+
+    def whole(self, data: bytes) -> tuple[Template, Match[bytes]] | None:
+        """If `data` is all of an ordinary answer whose head is known: that head, and the connection is idle again.
+        None: nothing has been done."""
+        template = self._template
+        if template is None or not template.ordinary or self._state is not _WAITING or self._buffer:
+            return None
+        found = template.match(data)
+        transport = self._transport
+        if (
+            found is None
+            or len(data) - found.end() != int(found["length"])
+            or found.end() > MAX_HEAD
+            or self._paused_reading
+            or transport.get_write_buffer_size()
+            or transport.is_closing()
+        ):
+            return None
+        self._keep_alive = True
+        self._listener = self.lane = self.walker = None
+        self.served += 1
+        self._state = _IDLE
+        self._owner.on_connection_idle(self)
+        return template, found
+
+    def hand_over(self, listener: Listener, successor: Listener) -> None:
+        """Another one listens from now on."""
+        if self._listener is listener:
+            self._listener = successor
+        self.lane = None
 
     def abort(self) -> None:
         """Drop the request: the socket is closed at once and the listener hears no more. Nothing after the end."""

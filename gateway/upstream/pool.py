@@ -365,6 +365,10 @@ class Pools:
             return MockConnection(self._loop)
         return None
 
+    def of(self, destination: Destination) -> Pool | None:
+        """The pool of a destination, for as long as a configuration uses it; None: it has none."""
+        return self._pools.get(destination)
+
     def wait(self, destination: Destination, waiter: Waiter) -> Ticket:
         """A place in the queue; the waiter is called later, never from within this call."""
         pool = self._pools.get(destination)

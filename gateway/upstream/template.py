@@ -36,7 +36,7 @@ _made: dict[bytes, Template] = {}
 class Template:
     """One shape of head. `body` says how the bodies of its answers end; their connections are kept."""
 
-    __slots__ = ("_for_limited", "_for_others", "_head", "_match", "body")
+    __slots__ = ("_for_limited", "_for_others", "_head", "body", "match")
 
     def __init__(self, lines: list[tuple[bytes, bytes]], head: ResponseHead, body: Body) -> None:
         """`lines` are names and values as they came in the head that serves as the model."""
@@ -44,14 +44,24 @@ class Template:
         shape = _Shape()
         for name, value in lines:
             shape.add(name, value)
-        self._match = re.compile(b"%b\\r\\n%b\\r\\n" % (first, shape.pattern())).match
+        self.match = re.compile(b"%b\\r\\n%b\\r\\n" % (first, shape.pattern())).match
         self._for_others, self._for_limited = shape.rendering(0), shape.rendering(1)
         self._head = head
         self.body = body
 
+    @property
+    def ordinary(self) -> bool:
+        """Such a head belongs to a good answer in a sized body without a coding."""
+        return self._head.status == 200 and self.body is Body.SIZED and not self._head.coding
+
+    def passed(self, found: re.Match[bytes], *, limited: bool) -> bytes:
+        """The lines that go to the client."""
+        text, groups = self._for_limited if limited else self._for_others
+        return text % found.group(*groups)
+
     def read(self, data: bytes) -> tuple[ResponseHead, int] | None:
         """The head that `data` begins with, and where its body begins; None: ask the parser."""
-        match = self._match(data)
+        match = self.match(data)
         if match is None:
             return None
         end = match.end()

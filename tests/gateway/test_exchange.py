@@ -1489,7 +1489,7 @@ def test_it_goes_out_again_only_so_often(play: Play) -> None:
 
 def test_the_use_of_a_key_is_counted_once(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[str] = []
-    monkeypatch.setattr(play.services, "_count_use", lambda key, now: used.append(key.id))
+    monkeypatch.setattr(play.services, "count_use", lambda key, now: used.append(key.id))
     play.ask(CHAT)
     play.provider().says(respond(answer()))
     assert len(used) == 1
