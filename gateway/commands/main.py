@@ -33,6 +33,8 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "gateway-key": Entry("gateway.commands.gateway_key:group", "Create and manage gateway keys."),
     "escalation": Entry("gateway.commands.escalation:group", "Approve or refuse requests that wait for a person."),
     "audit": Entry("gateway.commands.audit:group", "Verify, follow and export the audit log."),
+    "bench": Entry("gateway.commands.bench:command", "Measure how much a gateway does, and how fast it answers."),
+    "doctor": Entry("gateway.commands.doctor:command", "Check set-up and surroundings, and measure what is added."),
     "completion": Entry("gateway.commands.completion:command", "Print the completion script of a shell."),
 }
 
