@@ -67,9 +67,7 @@ def view(body: bytes) -> CountView:
     return CountView(body, anthropic_messages.head(body))
 
 
-FORMAT: Final = Format(
-    view, _read, anthropic_messages.MessagesTap, wire=Wire.ANTHROPIC, usage=_usage
-)
+FORMAT: Final = Format(view, _read, anthropic_messages.MessagesTap, wire=Wire.ANTHROPIC, usage=_usage)
 """Where client and provider both speak Anthropic's."""
 
 
