@@ -24,7 +24,7 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --g
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --build-deps-for editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-system run test test-image sdk-matrix policy-report lint format types bench bench-micro loadtest lock clean
+.PHONY: help setup setup-dev setup-system run test acceptance test-image sdk-matrix policy-report lint format types bench bench-micro loadtest lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -42,8 +42,11 @@ setup-system: ## Install missing system packages with apt-get (venv, nginx, Node
 run: $(RUNTIME) ## Start the gateway on PORT (41002) with CONFIG (examples/policy-config.yaml)
 	$(BIN)/kt gateway run --policy-config $(CONFIG) --port $(PORT)
 
-test: $(DEV) node-sdk ## Run the whole test suite but the container image
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_ARGS)
+test: $(DEV) node-sdk ## Run the whole test suite but the container image and what acceptance runs
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore tests/acceptance $(PYTEST_ARGS)
+
+acceptance: $(DEV) ## Run the heavy tests, with real servers and long runs (PostgreSQL, Redis: make setup-system)
+	$(BIN)/python -m pytest tests/acceptance $(PYTEST_ARGS)
 
 test-image: $(DEV) ## Build the container image and try it (root, debootstrap and buildah needed; minutes)
 	$(BIN)/python -m pytest -m slow tests/test_image.py $(PYTEST_ARGS)

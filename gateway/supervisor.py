@@ -144,6 +144,8 @@ class Supervisor:
         self._stamp = _stamp(options.configurations)
         self._generation = 0
         self._run_file = self._describe(loaded)
+        # Not an argument: it may hold a password, and everybody can see those.
+        self._environment = {**os.environ, "KT_STORE_URL": options.store_url}
         self._children: dict[str, asyncio.subprocess.Process] = {}
         self._fault = ""
         self._stopping: asyncio.Event
@@ -202,7 +204,7 @@ class Supervisor:
     async def _run_child(self, name: str) -> int | None:
         """One life of a child; its exit code, or None where it could not even be started."""
         try:
-            child = await asyncio.create_subprocess_exec(*self._command(name), process_group=0)
+            child = await asyncio.create_subprocess_exec(*self._command(name), env=self._environment, process_group=0)
         except OSError as error:
             log.error("a process cannot be started", extra={"child": name, "reason": str(error)})
             return None
@@ -218,7 +220,7 @@ class Supervisor:
     def _command(self, name: str) -> list[str]:
         options = self._options
         if name == "control":
-            return [sys.executable, "-m", "gateway.control.app", str(options.run_folder), options.store_url]
+            return [sys.executable, "-m", "gateway.control.app", str(options.run_folder)]
         worker = WorkerOptions(
             int(name.removeprefix("worker-")),
             options.workers,

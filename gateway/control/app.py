@@ -177,8 +177,8 @@ def _log_settings(run_folder: Path) -> RunFile:
 
 
 def main(arguments: list[str] = sys.argv[1:]) -> None:
-    """Entry point of the process: `python -m gateway.control.app RUN_FOLDER STORE_URL`."""
-    run_folder, store_url = Path(arguments[0]), arguments[1]
+    """Entry point of the process: `python -m gateway.control.app RUN_FOLDER`, with the store in `$KT_STORE_URL`."""
+    run_folder, store_url = Path(arguments[0]), os.environ["KT_STORE_URL"]
     os.umask(0o077)  # whatever is made here, the socket above all, is for this user only
     settings = _log_settings(run_folder)
     logs = configure(settings.log_level, "text" if settings.log_format == "text" else "json", sys.stderr)

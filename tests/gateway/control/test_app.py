@@ -36,8 +36,8 @@ class ControlProcess:
     def __init__(self, run_folder: Path, url: str) -> None:
         self._log = run_folder / "control.log"
         with self._log.open("ab") as log:
-            command = [sys.executable, "-m", "gateway.control.app", str(run_folder), url]
-            self.process = subprocess.Popen(command, stderr=log)
+            command = [sys.executable, "-m", "gateway.control.app", str(run_folder)]
+            self.process = subprocess.Popen(command, stderr=log, env={**os.environ, "KT_STORE_URL": url})
 
     def lines(self) -> list[dict[str, Any]]:
         return [orjson.loads(line) for line in self._log.read_bytes().splitlines()]
@@ -228,11 +228,12 @@ async def take_turn(run_folder: Path) -> None:
 
 
 async def test_it_ends_with_its_parent(run_folder: Path, url: str) -> None:
-    command = [sys.executable, "-m", "gateway.control.app", str(run_folder), url]
+    command = [sys.executable, "-m", "gateway.control.app", str(run_folder)]
     program = f"import subprocess; print(subprocess.Popen({command!r}, stdout=2).pid, flush=True); input()"
     pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    environment = {**os.environ, "KT_STORE_URL": url}
     parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, stdin=pipe, stdout=pipe, stderr=nowhere
+        sys.executable, "-c", program, stdin=pipe, stdout=pipe, stderr=nowhere, env=environment
     )
     assert parent.stdout is not None
     pid = int(await parent.stdout.readline())
