@@ -30,6 +30,7 @@ from gateway.errors import (
     Wire,
 )
 from gateway.exchange import Exchange
+from gateway.refusals import Refusals
 from gateway.surface import Endpoint, Place, find
 from gateway.types import Destination
 
@@ -67,6 +68,8 @@ class GatewayApplication:
         self._control = control
         self._status = status
         self._rejections = counters.counters(metrics.KEY_REJECTIONS)
+        self._refusals = Refusals(services.clock())
+        self._unrecorded = counters.counter(metrics.REFUSALS_UNRECORDED)
 
     def open(self, head: RequestHead, client: Client) -> Handler | None:
         """A head has arrived: its handler, or None when it has been answered already."""
@@ -145,22 +148,35 @@ class GatewayApplication:
 
     def _record_refusal(self, error: GatewayError, head: RequestHead, client: Client) -> None:
         """With `log_all_access` the log has those that were not let in, too: under the default configuration, since
-        without a key there is no other."""
+        without a key there is no other. A flood of them it has only as a number."""
+        if not self._services.snapshot.default.audits_everything:
+            return
+        if not self._refusals.admit(self._services.clock()):
+            self._unrecorded.inc()
+            return
+        own = head.own.get(b"x-request-id")
+        attributes = {"client_request_id": own.decode("latin-1")} if own else {}
+        self._conclude_refusal(error, head.endpoint.operation or "", client.peer, attributes)
+
+    def _conclude_refusal(self, error: GatewayError, operation: str, peer: str, attributes: dict[str, str]) -> None:
         services = self._services
         configuration = services.snapshot.default
-        if not configuration.audits_everything:
-            return
         id, at = services.next_id(), int(services.wall() * 1_000_000)
-        operation = head.endpoint.operation or ""
-        own = head.own.get(b"x-request-id")
-        attributes = {"client_request_id": own.decode("latin-1")} if own else UNSET
+        left_out = self._refusals.take()
+        if left_out:
+            attributes["refusals_left_out"] = str(left_out)
         version = configuration.pipeline.version
         services.conclude(
             start_record(
-                id, at, None, None, configuration.id, version, operation, "", client.peer, attributes=attributes
+                id, at, None, None, configuration.id, version, operation, "", peer, attributes=attributes or UNSET
             )
         )
         services.conclude(finish_record(id, at, Outcome.REFUSED, status=error.status, code=error.code))
+
+    def sweep(self) -> None:
+        """Called about every 100 ms: when a flood is over, a last record says how many were left out."""
+        if self._refusals.due(self._services.clock()):
+            self._conclude_refusal(InvalidAPIKey(), "", "", {})
 
     def _shown_id(self, head: RequestHead | None) -> bytes:
         """The client's own request id, where it sent a sound one."""
@@ -172,7 +188,7 @@ class GatewayApplication:
             if head.path != b"/metrics":
                 # What only this machine's own users may see; for all others there is nothing here.
                 require_local(head, client.peer)
-            return ControlRelay(self._services.pool, self._control, head, client, self._shown_id(head))
+            return ControlRelay(self._services, self._control, head, client, self._shown_id(head))
         if endpoint.place is Place.HEALTH:
             self._reply(head, client, 200, {"status": "ok"})
         elif endpoint.place is Place.READY:

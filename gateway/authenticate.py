@@ -83,6 +83,10 @@ def _without_key(request: RequestHead, snapshot: Snapshot, mode: AuthMode) -> Bi
 
 
 def _check_origin(request: RequestHead) -> None:
+    """Only what was sent on this machine, by no page of another origin, and was passed on by no proxy: whoever a proxy
+    speaks for is not this machine's own user, wherever the proxy runs."""
+    if b"x-forwarded-for" in request.own or b"forwarded" in request.own:
+        raise ForbiddenOrigin
     if _host(request.own.get(b"host", b"")) not in _LOOPBACK:
         raise ForbiddenOrigin
     origin = request.own.get(b"origin")

@@ -1,8 +1,8 @@
 """Bodies that were compressed: from the bytes on the wire to those that everything else reads.
 
-One coding of `gzip`, `deflate` and `zstd` is undone (RFC 9110, section 8.4.1; RFC 8878), piece by piece, so that who
-asks for the pieces can stop: a small body which unfolds to gigabytes then costs no more than a large one. It knows of
-no request and no event loop: who decodes a whole request body (`decoded`) does so in a thread.
+One coding of `gzip`, `deflate`, `br` and `zstd` is undone (RFC 9110, section 8.4.1; RFC 7932; RFC 8878), piece by
+piece, so that who asks for the pieces can stop: a small body which unfolds to gigabytes then costs no more than a large
+one. It knows of no request and no event loop: who decodes a whole request body (`decoded`) does so in a thread.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
+import brotli
 import zstandard
 
 from gateway.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
@@ -19,7 +20,7 @@ MAX_WINDOW: Final = 8 * 1024 * 1024
 """The largest window of the content coding `zstd` (RFC 9659, section 3), which bounds the decoder's own memory."""
 
 _STEP: Final = 256 * 1024
-"""Bytes that zlib unfolds at a time."""
+"""Bytes that zlib and brotli unfold at a time."""
 _ZSTD_INPUT: Final = 256
 """Bytes that zstandard is given at a time: its decoder has no bound on what one call returns, and three bytes can stand
 for a block of 128 KB."""
@@ -91,15 +92,35 @@ class _Zstd:
             at += len(given) - len(self._frame.unused_data)
 
 
+class _Brotli:
+    """One stream (RFC 7932); its window, and so the decoder's own memory, is 16 MB at most (section 9.1)."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self) -> None:
+        self._stream = brotli.Decompressor()
+
+    @property
+    def complete(self) -> bool:
+        return bool(self._stream.is_finished())
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        piece = data and self._stream.process(data, output_buffer_limit=_STEP)
+        while piece:
+            yield piece
+            piece = self._stream.process(b"", output_buffer_limit=_STEP)
+
+
 _CODINGS: Final[dict[bytes, Callable[[], Unfolding]]] = {
     b"gzip": lambda: _Zlib(_GZIP, members=True),
     b"x-gzip": lambda: _Zlib(_GZIP, members=True),
     b"deflate": lambda: _Zlib(_ZLIB, members=False),
+    b"br": _Brotli,
     b"zstd": _Zstd,
 }
-SUPPORTED: Final = ("gzip", "deflate", "zstd")
+SUPPORTED: Final = ("gzip", "deflate", "br", "zstd")
 """What a client may send. `x-gzip` is an old name of `gzip` (RFC 9110, section 8.4.1.3)."""
-FAULTS: Final = (zlib.error, zstandard.ZstdError, EOFError)
+FAULTS: Final = (zlib.error, brotli.error, zstandard.ZstdError, EOFError)
 """What data that is damaged, or followed by more, comes to."""
 
 

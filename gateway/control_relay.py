@@ -1,11 +1,12 @@
 """`/metrics`, `/api/` and `/console/` on the public port: relayed to the control process as to any other upstream.
 
-If the control process is away, these answer 503 and traffic goes on.
+If the control process is away, these answer 503 and traffic goes on. One that hangs is given up: after
+`first_byte_seconds` without an answer, and after `idle_seconds` of silence in the middle of one.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.errors import GatewayError, Overloaded
 from gateway.http1 import HOP_BY_HOP, header_lines
@@ -13,7 +14,8 @@ from gateway.types import Destination, ResponseHead
 
 if TYPE_CHECKING:
     from gateway.downstream.head import RequestHead
-    from gateway.ports import Client, Connection, Pool, Ticket
+    from gateway.ports import Client, Connection, Ticket
+    from gateway.services import Services
 
 _KEPT: Final = (b"host", b"authorization", b"cookie", b"origin", b"referer")
 """Fields that the data plane keeps to itself and that the control process must see."""
@@ -24,11 +26,11 @@ class ControlRelay:
     """One request on its way to the control process."""
 
     def __init__(
-        self, pool: Pool, destination: Destination, request: RequestHead, client: Client, request_id: bytes
+        self, services: Services, destination: Destination, request: RequestHead, client: Client, request_id: bytes
     ) -> None:
         """`request_id` is shown to both sides."""
         self._request_id = request_id
-        self._pool = pool
+        self._services = services
         self._destination = destination
         self._request = request
         self._client = client
@@ -37,13 +39,17 @@ class ControlRelay:
         self._connection: Connection | None = None
         self._begun = False
         self._chunked = False
+        self._deadline = 0.0
+        self._paused = False
+        self._timer: Any = None
 
     def on_body(self, body: bytes) -> None:
         """The request is whole."""
         self._body = body
-        connection = self._pool.take(self._destination)
+        pool = self._services.pool
+        connection = pool.take(self._destination)
         if connection is None:
-            self._ticket = self._pool.wait(self._destination, self)
+            self._ticket = pool.wait(self._destination, self)
         else:
             self.on_connection(connection)
 
@@ -72,6 +78,38 @@ class ControlRelay:
             len(self._body),
         )
         connection.send(head, self._body, self)
+        self._wait(self._destination.timeouts.first_byte_seconds)
+
+    def _wait(self, seconds: float) -> None:
+        """Something more must come in so many seconds. One timer, that looks again where the deadline has moved."""
+        self._deadline = self._services.clock() + seconds
+        if self._timer is None:
+            self._timer = self._services.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        left = self._deadline - self._services.clock()
+        if self._paused:
+            self._wait(self._destination.timeouts.idle_seconds)  # it is the client that is slow
+        elif left > 0:
+            self._timer = self._services.call_later(left, self._look)
+        elif self._connection is not None:
+            self._connection.abort()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """No more will come."""
+        self._end()
+        if self._begun:
+            self._client.abort()
+        else:
+            self.on_connect_failed(Overloaded())
+
+    def _end(self) -> None:
+        self._connection = None
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def on_connect_failed(self, error: GatewayError) -> None:
         """The control process is away."""
@@ -86,19 +124,24 @@ class ControlRelay:
         fields += b"x-request-id: %b\r\n" % self._request_id
         payload = self._payload(data)
         length = len(payload) if end and head.content_length is None else head.content_length
+        self._expect_more(end)
         self._client.begin(head.status, fields, length=length, data=payload, end=end, raw=False)
 
     def on_response_data(self, data: bytes, end: bool) -> None:
         """More of its answer."""
-        self._client.send(self._payload(data), end=end, raw=False)
+        payload = self._payload(data)
+        self._expect_more(end)
+        self._client.send(payload, end=end, raw=False)
 
     def on_response_failed(self, error: GatewayError) -> None:
         """It broke off."""
-        self._connection = None
-        if self._begun:
-            self._client.abort()
+        self._give_up()
+
+    def _expect_more(self, end: bool) -> None:
+        if end:
+            self._end()
         else:
-            self.on_connect_failed(error)
+            self._wait(self._destination.timeouts.idle_seconds)
 
     def _payload(self, data: bytes) -> bytes:
         walker = self._connection.walker if self._chunked and self._connection is not None else None
@@ -110,13 +153,17 @@ class ControlRelay:
             self._ticket.cancel()
         if self._connection is not None:
             self._connection.abort()
+        self._end()
 
     def on_client_paused(self) -> None:
         """The client is slow."""
+        self._paused = True
         if self._connection is not None:
             self._connection.pause_reading()
 
     def on_client_resumed(self) -> None:
         """The client has caught up."""
+        self._paused = False
+        self._deadline = self._services.clock() + self._destination.timeouts.idle_seconds
         if self._connection is not None:
             self._connection.resume_reading()

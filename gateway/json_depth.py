@@ -33,6 +33,6 @@ def views(levels: int) -> Mapping[Operation, View]:
 def _view(view: View, is_shallow: Callable[[bytes], object], levels: int, body: bytes) -> RequestView:
     found = view(body)
     # Only now, as the walk takes a body to be JSON.
-    if body.startswith(b"{") and not is_shallow(body):
+    if not is_shallow(body):
         raise InvalidJSON(f"The request body is nested more than {levels} levels deep.")
     return found

@@ -128,6 +128,12 @@ KEY_REJECTIONS = Metric(
     "Requests refused for their gateway key, by reason (missing, unknown, expired, revoked).",
     ("reason",),
 )
+REFUSALS_UNRECORDED = Metric(
+    "keeptrusts_gateway_refusals_unrecorded_total",
+    Kind.COUNTER,
+    "Requests refused for their gateway key that came too fast to be written to the audit log one by one; it has their "
+    "number.",
+)
 CREDENTIAL_FETCHES = Metric(
     "keeptrusts_gateway_credential_fetches_total",
     Kind.COUNTER,

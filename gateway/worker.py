@@ -260,6 +260,7 @@ class Worker:
         self._loop.call_at(self._next_sweep, self._sweep)
         self.services.sweep()
         self._downstream.sweep()
+        self._application.sweep()
         self._pools.sweep(now)
         self._read_keys()
         self._slots.publish(heartbeat=time.time())

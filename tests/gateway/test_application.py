@@ -13,6 +13,7 @@ from gateway.control_relay import ControlRelay
 from gateway.downstream.http import Handler
 from gateway.errors import RequestTooLarge, UpstreamUnreachable
 from gateway.exchange import Exchange
+from gateway.refusals import BURST, PER_SECOND
 from gateway.surface import find
 from tests.playbook import Play, configuration, gateway_key, target
 from tests.provider import LAST_CHUNK, chunk, head, respond
@@ -198,6 +199,56 @@ def test_who_was_not_let_in_is_recorded_only_where_it_is_wanted(playbook: Callab
     assert play.records == []
 
 
+def test_a_flood_of_refused_keys_fills_no_disk(playbook: Callable[..., Play]) -> None:
+    """The log has the first ones, then a few a second, and the number of all others."""
+    play = playbook()
+    for _ in range(BURST + 1000):
+        play.open(key=b"kt_gk_wrong")
+    assert len(play.records) == 2 * BURST
+    assert play.metric("keeptrusts_gateway_refusals_unrecorded_total") == 1000
+    assert play.metric("keeptrusts_gateway_key_rejections_total") == BURST + 1000
+    play.clock.now += 1.5 / PER_SECOND
+    play.open(key=b"kt_gk_wrong", headers=["X-Request-Id: mine"])
+    assert play.records[-2]["attributes"] == {"client_request_id": "mine", "refusals_left_out": "1000"}
+    play.open(key=b"kt_gk_wrong")
+    assert len(play.records) == 2 * BURST + 2
+
+
+def test_the_end_of_a_flood_is_told_although_nobody_knocks(playbook: Callable[..., Play]) -> None:
+    play = playbook()
+    for _ in range(BURST + 5):
+        play.open(key=b"kt_gk_wrong")
+    for _ in range(10):
+        play.application.sweep()
+    assert len(play.records) == 2 * BURST
+    play.clock.now += 1.5 / PER_SECOND
+    for _ in range(10):
+        play.application.sweep()
+    start, finish = play.records[2 * BURST :]
+    assert start["attributes"] == {"refusals_left_out": "5"}
+    assert (finish["outcome"], finish["code"]) == ("refused", "invalid_api_key")
+
+
+def test_a_flood_does_not_stop_the_refusals_of_later_days(playbook: Callable[..., Play]) -> None:
+    play = playbook()
+    for _ in range(3):
+        for _ in range(BURST):
+            play.open(key=b"kt_gk_wrong")
+        play.clock.now += BURST / PER_SECOND
+    assert len(play.records) == 2 * 3 * BURST
+
+
+@pytest.mark.parametrize("field", ["X-Forwarded-For: 127.0.0.1", "Forwarded: for=127.0.0.1"])
+def test_whom_a_proxy_speaks_for_is_not_this_machines_user(playbook: Callable[..., Play], field: str) -> None:
+    """A reverse proxy on the same machine must not open the gateway to everybody."""
+    play = playbook(mode=AuthMode.AUTO)
+    play.open(key=None, headers=[field])
+    assert play.client.transcript == ["refused: 403 forbidden_origin"]
+    play.ask({"model": "gpt-test", "messages": []}, headers=[field])  # with a key
+    assert play.client.transcript == []
+    play.provider().says(respond(b"{}"))
+
+
 # Azure's paths
 
 
@@ -343,7 +394,7 @@ def test_what_the_control_process_is_asked(local: Play) -> None:
     lines = [
         "Authorization: Bearer admin",
         "Cookie: session=1",
-        "X-Forwarded-For: 10.0.0.1",
+        "X-Real-IP: 10.0.0.1",
         "Connection: x-hop",
         "X-Hop: 1",
     ]
@@ -359,6 +410,7 @@ def test_what_the_control_process_is_asked(local: Play) -> None:
         "x-forwarded-for": "127.0.0.1",
         "content-length": "2",
     }
+    local.provider().says(respond(b"{}"))
 
 
 @pytest.mark.parametrize(
@@ -433,6 +485,39 @@ def test_a_slow_client_slows_the_control_process(local: Play) -> None:
     handler.on_client_resumed()
     assert local.provider().transport.events == ["paused", "resumed"]
     handler.on_client_gone()
+
+
+def test_a_control_process_that_hangs_is_given_up(local: Play) -> None:
+    relayed(local).on_body(b"")
+    local.advance(119)
+    assert local.client.transcript == []
+    local.advance(2)
+    assert local.client.transcript == ["refused: 503 overloaded"]
+    assert local.provider().gone
+
+
+def test_one_that_hangs_in_the_middle_of_an_answer(local: Play) -> None:
+    relayed(local).on_body(b"")
+    local.advance(100)
+    local.provider().says(head(200, chunked=True), chunk(b"one"))
+    for _ in range(3):
+        local.advance(299)
+        local.provider().says(chunk(b"more"))
+    local.advance(301)
+    assert local.client.transcript[-1] == "aborted"
+    assert local.provider().gone
+
+
+def test_a_slow_client_is_not_the_control_processs_fault(local: Play) -> None:
+    handler = relayed(local)
+    handler.on_body(b"")
+    local.provider().says(head(200, length=4), b"ab")
+    handler.on_client_paused()
+    local.advance(1000)
+    handler.on_client_resumed()
+    local.advance(299)
+    local.provider().says(b"cd")
+    assert local.client.transcript[-1] == "2 bytes, end"
 
 
 def test_operator_paths_are_not_for_others(play: Play) -> None:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+import brotli
 import orjson
 import pytest
 import zstandard
@@ -29,6 +30,9 @@ def flushing(coding: str) -> Callable[[bytes], bytes]:
         return lambda data: (
             zstd.compress(data) + zstd.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) if data else zstd.flush()
         )
+    if coding == "br":
+        brotli_ = brotli.Compressor()
+        return lambda data: brotli_.process(data) + brotli_.flush() if data else brotli_.finish()
     wide = zlib.compressobj(wbits=31 if coding == "gzip" else 15)
     return lambda data: wide.compress(data) + wide.flush(zlib.Z_SYNC_FLUSH) if data else wide.flush()
 
@@ -56,7 +60,7 @@ def sse(coding: str) -> bytes:
     return head(200, ("content-type", "text/event-stream"), ("content-encoding", coding), chunked=True)
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
 def test_B26_a_compressed_stream_is_translated_event_by_event(coding: str, playbook: Callable[..., Play]) -> None:
     play = playbook(CLAUDE)
     play.ask(STREAM)
@@ -71,7 +75,7 @@ def test_B26_a_compressed_stream_is_translated_event_by_event(coding: str, playb
     assert play.finish()["outcome"] == "completed"
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
 def test_B26_one_decoder_serves_it_however_it_is_cut(coding: str, playbook: Callable[..., Play]) -> None:
     compress = flushing(coding)
     stream = b"".join(map(compress, (BEGIN, says("One "), says("moment"), END, b"")))

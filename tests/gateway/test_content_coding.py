@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+import brotli
 import orjson
 import pytest
 import zstandard
@@ -22,6 +23,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "x-gzip": gzip.compress,
     "deflate": zlib.compress,
+    "br": brotli.compress,
     "zstd": zstandard.ZstdCompressor().compress,
 }
 ASKED = {"model": "gpt-test", "messages": [{"role": "user", "content": "Grüße"}]}
@@ -90,11 +92,11 @@ def test_a_body_as_it_is_needs_nothing(field: bytes | None) -> None:
     assert unfolding(field) is None
 
 
-@pytest.mark.parametrize("field", [b"br", b"gzip, gzip", b"compress", b"\xff"])
+@pytest.mark.parametrize("field", [b"gzip, gzip", b"gzip, br", b"compress", b"brotli", b"\xff"])
 def test_another_coding_is_refused_with_those_that_are_taken(field: bytes) -> None:
     with pytest.raises(UnsupportedEncoding) as refused:
         unfolding(field)
-    assert refused.value.headers == ((b"accept-encoding", b"gzip, deflate, zstd"),)
+    assert refused.value.headers == ((b"accept-encoding", b"gzip, deflate, br, zstd"),)
 
 
 @pytest.mark.parametrize("coding", SUPPORTED)
@@ -125,7 +127,9 @@ def test_A30_the_next_request_of_the_connection_is_decoded_too(playbook: Callabl
 @pytest.mark.parametrize(
     ("body", "coding", "status", "code"),
     [
-        (b"{}", "br", 415, "unsupported_encoding"),
+        (b"{}", "compress", 415, "unsupported_encoding"),
+        (b"{}", "br", 400, "invalid_request"),
+        (brotli.compress(bytes(5000)), "br", 413, "request_too_large"),
         (b"{}", "gzip", 400, "invalid_request"),
         (b"\x28\xb5\x2f\xfd", "zstd", 400, "invalid_request"),
         (gzip.compress(bytes(5000)), "gzip", 413, "request_too_large"),
