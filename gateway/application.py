@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 from msgspec import UNSET
@@ -36,10 +36,11 @@ from gateway.types import Destination
 
 if TYPE_CHECKING:
     from gateway.downstream.head import RequestHead
-    from gateway.downstream.http import Handler
+    from gateway.downstream.http import DownstreamConnection, Handler
     from gateway.ports import Client
     from gateway.services import Services
     from gateway.snapshot import Binding
+    from gateway.upgrades import Upgrades
 
 _JSON = b"content-type: application/json\r\n"
 _PROVIDER: Final = Place.PROVIDER
@@ -65,6 +66,8 @@ class GatewayApplication:
         self.mode = mode
         self.origins: Origins | None = None
         """Whose pages may call; None: no page of another origin."""
+        self.upgrades: Upgrades | None = None
+        """Who takes WebSockets; None: nobody."""
         self._control = control
         self._status = status
         self._rejections = counters.counters(metrics.KEY_REJECTIONS)
@@ -80,6 +83,10 @@ class GatewayApplication:
             if endpoint is None:
                 if self.origins is not None and self._answers_preflight(head, client, self.origins):
                     return None
+                if head.method == b"GET" and self.upgrades is not None:
+                    upgrade = self._upgrade(head, client, self.upgrades)
+                    if upgrade is not None:
+                        return upgrade
                 endpoint = head.endpoint = find(head.method, head.path)
             wire = endpoint.wire
             if self.origins is not None:
@@ -98,6 +105,13 @@ class GatewayApplication:
             services.report_bug(repr(head.path), bug)
             self._refuse(InternalError("The gateway failed; see its log."), head, client, wire)
         return None
+
+    def _upgrade(self, head: RequestHead, client: Client, upgrades: Upgrades) -> Handler | None:
+        def refuse(error: GatewayError) -> None:
+            self._refuse(error, head, client, Wire.OPENAI)
+
+        connection = cast("DownstreamConnection", client)
+        return upgrades.open(head, connection, authenticate=self._authenticate, refuse=refuse)
 
     def _answers_preflight(self, head: RequestHead, client: Client, origins: Origins) -> bool:
         """Answer a browser's question whether a page may send a request; False: it is none, or the answer is no."""

@@ -259,6 +259,13 @@ class BudgetExceeded(RateLimited):
     type = "insufficient_quota"
 
 
+class UpgradeRequired(DownstreamError):
+    """This path is served over a WebSocket, of version 13."""
+
+    status = 426
+    code = "upgrade_required"
+
+
 class PolicyRefusal(DownstreamError):
     """A policy refused. Always with `x-should-retry: false`: official SDKs retry 409 otherwise."""
 

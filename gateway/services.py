@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway import metrics
 from gateway.exchange import Exchange
+from gateway.stages import NAMES
 from gateway.types import Operation
 from translators.plan import FORMATS, SPOKEN
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.oversight import Oversight
     from gateway.ports import Pool
     from gateway.snapshot import Snapshot
+    from gateway.socket_ports import SocketDialler
     from gateway.types import Decision, GatewayKey
     from gateway.warm_path import WarmPath
     from translators.dialect import RequestView
@@ -69,6 +71,8 @@ class Services:
         self.call_later = loop.call_later
         self.count_use = count_use
         self.active: set[Exchange | WarmPath] = set()
+        self.sockets: SocketDialler
+        """The way to providers' WebSockets; the worker sets it."""
         self.oversight: Oversight | None = None
         """The way to the queue of requests that wait for a person; None: there is no control process."""
         self.draining = False
@@ -84,6 +88,9 @@ class Services:
         self._errors = counters.counters(metrics.ERRORS)
         self._faults = counters.counter(metrics.INTERNAL_ERRORS)
         self._verdicts = counters.counters(metrics.POLICY_EVALUATIONS)
+        self.stages = tuple(counters.histogram(metrics.STAGE, stage=name) for name in NAMES)
+        self.server_timing = True
+        """Whether answers say where their time went."""
         self._unrouted = counters.counters(metrics.REQUESTS, provider="", model="")
 
     def next_id(self) -> str:
@@ -138,6 +145,9 @@ class Services:
                 counter.cells[counter.index] += usage.prompt
                 counter = target.tokens_out
                 counter.cells[counter.index] += usage.completion
+        for stage, seconds in zip(self.stages, exchange.stages, strict=True):
+            if seconds:
+                stage.observe(seconds)
         if code is not None:
             self._errors[code].inc()
         # `_value_`: an enum's `value` is a descriptor in Python, 0.1 µs.

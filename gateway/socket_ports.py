@@ -153,14 +153,15 @@ class Upgrade(Protocol):
     def accept(
         self, listener: SocketListener, *, subprotocol: str | None = None, fields: bytes = b"", compress: bool = True
     ) -> Socket:
-        """Answer 101. `subprotocol` must be one of those offered; `fields` are further header lines for the answer.
+        """Answer 101. `subprotocol` must be one of those offered; `fields` are further header lines for the answer
+        (`x-request-id`).
 
         `compress` False: permessage-deflate is not agreed on, though the client offers it (as when the provider would
         not: then nothing needs to be inflated on its way). Messages come after this call has returned.
         """
         ...
 
-    def refuse(self, error: GatewayError, fields: bytes = b"") -> None:
+    def refuse(self, error: GatewayError) -> None:
         """Answer with an HTTP error in OpenAI's shape."""
         ...
 
@@ -181,7 +182,8 @@ class SocketRequest(msgspec.Struct, frozen=True):
 
     `target` is the path with its query, as in `Lane.path`; `fields` are rendered header lines, host and the provider's
     credential among them (`Lane.fields`, `Lane.credential`), without any handshake field. ws or wss follows from
-    `destination.origin`. `compress` offers permessage-deflate: worth it where the client offers it too.
+    `destination.origin`. `compress` offers permessage-deflate: worth it where the client offers it too. `passthrough`:
+    the credential is the client's own, so its being refused is the client's to know.
     """
 
     destination: Destination
@@ -189,6 +191,7 @@ class SocketRequest(msgspec.Struct, frozen=True):
     fields: bytes
     subprotocols: tuple[str, ...] = ()
     compress: bool = False
+    passthrough: bool = False
 
 
 class SocketOpener(Protocol):

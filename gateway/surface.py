@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from gateway.errors import MethodNotAllowed, NotFound, Wire
+from gateway.socket_ports import SocketKind
 from gateway.types import Operation
 
 
@@ -23,6 +24,7 @@ class Place(enum.Enum):
     HEALTH = "the worker: is it alive"
     READY = "the worker: can it serve"
     CONTROL = "the control process, by relay"
+    SOCKET = "a conversation, over a WebSocket"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -70,6 +72,13 @@ _EXACT: Final = {
     b"/readyz": Endpoint(Place.READY, _GET),
     b"/metrics": Endpoint(Place.CONTROL, _GET),
 }
+# What a GET with `Upgrade: websocket` may ask for. Realtime is served in no other way.
+_SOCKETS: Final = {
+    b"realtime": SocketKind.REALTIME,
+    b"responses": SocketKind.RESPONSES,
+    b"chat/completions": SocketKind.CHAT,
+}
+_SOCKET_PREFIXES: Final = (b"/v1/", b"/openai/v1/", b"/openai/")
 _CONTROL: Final = Endpoint(Place.CONTROL, (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
 _MODEL_PREFIXES: Final = (b"/v1/models/", b"/openai/v1/models/", b"/openai/models/")
 _DEPLOYMENTS: Final = b"/openai/deployments/"
@@ -84,6 +93,18 @@ def find(method: bytes, path: bytes) -> Endpoint:
             f"{method.decode('latin-1')} is not allowed here; use {allowed.decode()}.", headers=((b"allow", allowed),)
         )
     return endpoint
+
+
+def find_socket(path: bytes) -> tuple[SocketKind, str | None] | None:
+    """What a WebSocket on this path speaks, and the model that the path names, if it does. None: there is none."""
+    if path.startswith(_DEPLOYMENTS):
+        deployment, _, name = path[len(_DEPLOYMENTS) :].partition(b"/")
+        kind = _SOCKETS.get(name)
+        return None if kind is None or not deployment else (kind, _name(deployment))
+    for prefix in _SOCKET_PREFIXES:
+        if path.startswith(prefix) and (kind := _SOCKETS.get(path[len(prefix) :])) is not None:
+            return kind, None
+    return None
 
 
 def _find_prefixed(path: bytes) -> Endpoint:

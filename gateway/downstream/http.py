@@ -537,6 +537,18 @@ class DownstreamConnection(asyncio.Protocol):
                 self._await_head()
             self._advance()
 
+    def switch_protocols(self, answer: bytes) -> tuple[asyncio.Transport, bytes]:
+        """Answer 101 and give the transport away, with what was read behind the request; this object is done."""
+        self._handler = None
+        self._state = State.CLOSED
+        self.deadline = NEVER
+        self._server.connections.discard(self)
+        data, self._buffer = self._buffer, b""
+        if self._paused_reading:
+            self._read_on()
+        self._transport.write(answer)
+        return self._transport, data
+
     def hand_over(self, handler: Handler, successor: Handler) -> None:
         """Another one serves the request from now on."""
         if self._handler is handler:

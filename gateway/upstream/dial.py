@@ -10,13 +10,13 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol, cast
 
 from gateway.errors import UpstreamInvalid, UpstreamUnreachable
 from gateway.types import Destination, Origin
-from gateway.upstream.connection import MAX_HEAD, UpstreamConnection
+from gateway.upstream.connection import MAX_HEAD
 from gateway.upstream.dns import Resolver
-from gateway.upstream.egress import Egress, Proxy
+from gateway.upstream.egress import Egress, Forwarding, Proxy
 from gateway.upstream.head import parse_head
 from gateway.upstream.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, Contexts, explain
 
@@ -24,6 +24,21 @@ _log = logging.getLogger(__name__)
 
 STAGGER_SECONDS: Final = 0.25
 """Head start of one address before the next is tried beside it (RFC 8305, section 5)."""
+
+
+class Dialled(Protocol):
+    """What a transport is opened for: an asyncio protocol, `connection.UpstreamConnection` for one."""
+
+    @property
+    def closed(self) -> bool:
+        """It has been lost again."""
+        ...
+
+    def forward_through(self, forwarding: Forwarding) -> None:
+        """The transport leads to a forward proxy, which wants requests in absolute form."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Here is the transport; it delivers to this object already."""
 
 
 class Dialler:
@@ -49,14 +64,17 @@ class Dialler:
         """Let the resolver's threads go."""
         self._resolver.close()
 
-    async def dial(self, destination: Destination, connection: UpstreamConnection) -> None:
-        """Open a transport to the destination and give it to `connection`. Raises UpstreamUnreachable."""
+    async def dial(self, destination: Destination, connection: Dialled, *, tunnel: bool = False) -> None:
+        """Open a transport to the destination and give it to `connection`. Raises UpstreamUnreachable.
+
+        `tunnel`: a proxy is asked for a tunnel, TLS or not, for what is not HTTP.
+        """
         origin = destination.origin
         proxy = self._egress.proxy_for(origin)
         first_hop = origin if proxy is None else Origin(proxy.host, proxy.port, tls=False)
         transport, dialling = await self._reach(first_hop)
         try:
-            if proxy is not None and origin.tls:
+            if proxy is not None and (tunnel or origin.tls):
                 await _tunnel(transport, dialling, proxy, origin)
             elif proxy is not None:
                 connection.forward_through(proxy.forwarding(origin))
@@ -68,7 +86,7 @@ class Dialler:
             if origin.tls:
                 transport = await self._shake_hands(transport, destination, connection)
             else:
-                transport.set_protocol(connection)
+                transport.set_protocol(cast(asyncio.Protocol, connection))
             connection.connection_made(transport)
         except BaseException:
             transport.abort()
@@ -118,14 +136,14 @@ class Dialler:
         raise UpstreamUnreachable(f"{origin} cannot be reached: {'; '.join(dict.fromkeys(problems))}.")
 
     async def _shake_hands(
-        self, transport: asyncio.Transport, destination: Destination, connection: UpstreamConnection
+        self, transport: asyncio.Transport, destination: Destination, connection: Dialled
     ) -> asyncio.Transport:
         origin = destination.origin
         context = self._contexts.get(destination.ca_file)
         try:
             secured = await asyncio.get_running_loop().start_tls(
                 transport,
-                connection,
+                cast(asyncio.Protocol, connection),
                 context,
                 server_hostname=origin.host,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
