@@ -56,6 +56,23 @@ from gateway.oversight import Answer, fingerprint, referral, told_client
 from gateway.relay import MAX_COLLECTED, Collection, Frames, Framing, Passage, Relay, Translation
 from gateway.response_fields import passed_on
 from gateway.routes import CLOSED, Lane, Target, asked_pause, trigger_of
+from gateway.stages import (
+    ADMISSION,
+    CONNECT,
+    FIRST_BYTE,
+    INPUT_POLICIES,
+    NONE,
+    OUTPUT_POLICIES,
+    PAUSE,
+    QUEUE,
+    RELAY,
+    REQUEST,
+    STREAM,
+    TRANSLATION,
+    UPSTREAM,
+    microseconds,
+    server_timing,
+)
 from gateway.types import (
     ALLOWED,
     Decision,
@@ -156,6 +173,19 @@ _OVER: Final = (State.ENDED, State.METERING)
 """The client has all that it will get; its connection may serve another request by now."""
 
 
+_LAST_STAGE: Final = {
+    State.READING: ADMISSION,
+    State.DECODING: REQUEST,
+    State.SCREENING: INPUT_POLICIES,
+    State.CONNECTING: QUEUE,
+    State.WAITING: UPSTREAM,
+    State.BACKING_OFF: PAUSE,
+    State.RELAYING: STREAM,
+    State.REVIEWING: OUTPUT_POLICIES,
+    State.METERING: RELAY,
+}
+"""Whose the time is that has passed when an exchange ends in a state."""
+
 # Bound once, for what every request runs: a look-up on an enum's class costs 0.15 µs, a module's name 0.01.
 _READING: Final = State.READING
 _CONNECTING: Final = State.CONNECTING
@@ -240,6 +270,7 @@ class Exchange:
         "idle_seconds",
         "input_decisions",
         "lane",
+        "marked",
         "model",
         "occupied",
         "originals",
@@ -257,6 +288,7 @@ class Exchange:
         "rounds",
         "sent_at",
         "services",
+        "stages",
         "started_at",
         "state",
         "subject",
@@ -286,7 +318,8 @@ class Exchange:
         self.binding = binding
         self.request = request
         self.client = client
-        self.started_at = services.clock()
+        self.started_at = self.marked = services.clock()
+        self.stages = [*NONE]
         self.id = services.next_id()
         self.state = _READING
         self.deadline = _NEVER
@@ -340,6 +373,7 @@ class Exchange:
         services.active.discard(warm)
         self.id = warm.id.decode()
         self.started_at, self.sent_at = warm.started_at, warm.sent_at
+        self.stages, self.marked = warm.stages, warm.sent_at
         self.deadline, self.total_deadline = warm.deadline, warm.total_deadline
         self.state = State.WAITING
         self.body = warm.body
@@ -367,10 +401,18 @@ class Exchange:
         assert state in self.state.steps, f"{self!r} cannot become {state}"
         self.state = state
 
+    def _clocked(self, stage: int) -> float:
+        """What has passed since the last step was this stage. The time."""
+        now = self.services.clock()
+        self.stages[stage] += now - self.marked
+        self.marked = now
+        return now
+
     # Phases 2 to 5: decode, admit, screen, route
 
     def on_body(self, body: bytes) -> None:
         """The request is whole."""
+        self._clocked(REQUEST)
         try:
             large = len(body) > READ_INLINE_BYTES
             course = self.request.course
@@ -411,6 +453,7 @@ class Exchange:
 
     def _begin(self) -> None:
         self._admit()
+        self._clocked(ADMISSION)
         if self._screen():
             self._route()
 
@@ -434,8 +477,11 @@ class Exchange:
             assert binding.key is not None
             estimate = len(body) // 4 + max(view.max_output_tokens or 0, 0)
             self.hold = services.limits.admit(binding.key, estimate, services.wall())
-        if course.screens and not self._screen():
-            return True
+        self._clocked(ADMISSION)
+        if course.screens:
+            if not self._screen():
+                return True
+            self._clocked(INPUT_POLICIES)
         target = course.target
         if target.breaker.state is not CLOSED:
             self._route()
@@ -457,7 +503,7 @@ class Exchange:
             return True
         self.connection = connection
         self.state = _WAITING
-        self.sent_at = services.clock()
+        self.sent_at = self._clocked(TRANSLATION)
         self.deadline = self.sent_at + course.first_byte_seconds
         body = self.translated.body
         head = b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (course.heads[view.stream], shown, len(body))
@@ -648,6 +694,8 @@ class Exchange:
             self.on_fault(error)
 
     def _route(self) -> None:
+        if self.binding.configuration.pipeline.reads_input:
+            self._clocked(INPUT_POLICIES)
         self._audit_start()
         if not self._attempt():
             raise self._unusable()
@@ -695,6 +743,7 @@ class Exchange:
 
     def _send_to(self, target: Target, lane: Lane) -> None:
         self._choose(target, lane)
+        self._clocked(TRANSLATION)
         if self.translated.local is not None:
             self._answer_here(self.translated.local)
             return
@@ -746,7 +795,7 @@ class Exchange:
         self.ticket = None
         self.connection = connection
         self._step(State.WAITING)
-        self.sent_at = self.services.clock()
+        self.sent_at = self._clocked(QUEUE if connection.served else CONNECT)
         self.deadline = self.sent_at + target.destination.timeouts.first_byte_seconds
         body = self.translated.body
         head = self.request_head(target, self.lane, stream=self.view.stream)
@@ -763,10 +812,12 @@ class Exchange:
     def on_connect_failed(self, error: GatewayError) -> None:
         """The pool could not get a connection."""
         self.ticket = None
+        self._clocked(CONNECT)
         self._attempt_failed(error)
 
     def _attempt_failed(self, error: GatewayError) -> None:
         """One attempt is over and nothing has gone to the client: another target, another time, or the error."""
+        self._clocked(UPSTREAM)
         self._vacate()
         if self.window is not None:
             self._leave_window()
@@ -805,6 +856,7 @@ class Exchange:
 
     def _resume(self, error: GatewayError) -> None:
         self.pause = None
+        self._clocked(PAUSE)
         try:
             if not self._attempt():
                 raise error
@@ -838,7 +890,7 @@ class Exchange:
             assert target is not None
             assert _RELAYING in self.state.steps, f"{self!r} cannot become {_RELAYING}"
             self.state = _RELAYING
-            now = self.services.clock()
+            now = self._clocked(UPSTREAM)
             self.head = head
             good = 200 <= head.status < 300
             if good:
@@ -869,6 +921,7 @@ class Exchange:
         self.first_byte_at = now
         self.bytes_sent = size = len(data)
         status, hold = head.status, self.hold
+        now = self._clocked(FIRST_BYTE)
         # `_record`, which no one can have called before, and `_audit_finish`
         self.recorded = True
         self.state = _ENDED
@@ -887,7 +940,20 @@ class Exchange:
             taken, sent = int((now - begun) * 1_000_000), int((self.sent_at - begun) * 1_000_000)
             at, notes = int(wall * 1_000_000), self.translated.notes
             services.conclude(
-                completed_record(self.id, at, status, target.id, self.attempts, usage, size, taken, taken, notes, sent)
+                completed_record(
+                    self.id,
+                    at,
+                    status,
+                    target.id,
+                    self.attempts,
+                    usage,
+                    size,
+                    taken,
+                    taken,
+                    notes,
+                    sent,
+                    microseconds(self.stages),
+                )
             )
         shown = self.request.own.get(b"x-request-id") or self.id.encode()
         if hold is None:
@@ -900,6 +966,8 @@ class Exchange:
             if passed is None:
                 passed = passed_on(head.raw, limited=True)
             fields = b"%bx-request-id: %b\r\n%b" % (passed, shown, hold.lines)
+        if services.server_timing:
+            fields += server_timing(self.stages)
         self.client.begin(status, fields, length=size, data=data, end=True, raw=False, reason=head.reason)
 
     def on_response_data(self, data: bytes, end: bool) -> None:
@@ -990,6 +1058,7 @@ class Exchange:
         """One read, and what it means for the client in this same turn."""
         relay = self.relay
         self.reads += 1
+        self._clocked(STREAM)
         out = relay.feed(data, end)
         if end:
             self.connection = None
@@ -1095,7 +1164,9 @@ class Exchange:
             self.reviewed = partial(self._scanned, answer, delivered, then)
             self.services.run_in_thread(work, self._review_done)
             return
+        self._clocked(RELAY)
         screening = work()
+        self._clocked(OUTPUT_POLICIES)
         if not self._moderates_output(screening):
             self._judge_output(screening)
             then()
@@ -1163,7 +1234,7 @@ class Exchange:
             if isinstance(screening, BaseException):
                 raise screening
             self._step(State.RELAYING)
-            self.deadline = self.services.clock() + self.idle_seconds
+            self.deadline = self._clocked(OUTPUT_POLICIES) + self.idle_seconds
             self._judge_output(screening)
             then()
         except GatewayError as error:
@@ -1230,9 +1301,10 @@ class Exchange:
         self.bytes_sent += len(data)
         if self.begun:
             self.client.send(data, end=end, raw=self.relay.raw)
+            self._clocked(RELAY)
             return
+        self.first_byte_at = self._clocked(FIRST_BYTE)
         self.begun = True
-        self.first_byte_at = self.services.clock()
         head, relay = self.head, self.relay
         length = head.content_length if type(relay) is Passage else len(data) if type(relay) is Collection else None
         fields = self._response_fields(head, streams=type(relay) in _STREAMING)
@@ -1254,6 +1326,8 @@ class Exchange:
 
     def _own_fields(self) -> bytes:
         fields = b"x-request-id: %b\r\n" % self._shown_id()
+        if self.services.server_timing:
+            fields += server_timing(self.stages)
         return fields if self.hold is None else fields + self.hold.lines
 
     def _shown_id(self) -> bytes:
@@ -1424,10 +1498,13 @@ class Exchange:
             return
         self.recorded = True
         assert _ENDED in self.state.steps, f"{self!r} cannot become {_ENDED}"
+        stage = _LAST_STAGE[self.state]
+        if stage == STREAM and outcome is _COMPLETED:
+            stage = RELAY if self.begun else FIRST_BYTE
         self.state = _ENDED
         services = self.services
         services.active.discard(self)
-        now = services.clock()
+        now = self._clocked(stage)
         if self.hold is not None:
             self._settle(outcome)
         services.count(self, status, code, now)
@@ -1465,6 +1542,7 @@ class Exchange:
                 decisions=self.output_decisions,
                 notes=self.translated.notes,
                 sent_us=int((self.sent_at - self.started_at) * 1_000_000) if self.sent_at else None,
+                stages_us=microseconds(self.stages),
             )
         )
 

@@ -75,6 +75,11 @@ class Metric(msgspec.Struct, frozen=True):
 
 # From a mock or cached answer to a long reasoning run.
 _EXCHANGE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+# From a policy that has little to say to an answer that takes its time.
+_STAGE_BUCKETS = (
+    *(0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0),
+    120.0,
+)
 # A loop that is late by more than a few milliseconds is late for every stream of the worker.
 _LAG_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
@@ -98,6 +103,14 @@ FIRST_BYTE = Metric(
     "From the request's first byte to the answer's first byte of body.",
     ("provider",),
     _EXCHANGE_BUCKETS,
+)
+STAGE = Metric(
+    "keeptrusts_gateway_stage_seconds",
+    Kind.HISTOGRAM,
+    "What each stage of an exchange took; the stages of one exchange sum to its duration. `upstream`, `stream` and "
+    "`request` are waits for the provider and the client, all others are what the gateway adds.",
+    ("stage",),
+    _STAGE_BUCKETS,
 )
 POLICY_EVALUATIONS = Metric(
     "keeptrusts_gateway_policy_evaluations_total",
@@ -168,6 +181,31 @@ UPSTREAM_RETRIES = Metric(
     Kind.COUNTER,
     "Attempts that were given up before a byte had gone to the client, and tried again.",
     ("target",),
+)
+OPEN_WEBSOCKETS = Metric(
+    "keeptrusts_gateway_open_websockets",
+    Kind.GAUGE,
+    "Clients' WebSockets that are open, by what is spoken on them (realtime, responses, chat).",
+    ("kind",),
+)
+WEBSOCKET_MESSAGES = Metric(
+    "keeptrusts_gateway_websocket_messages_total",
+    Kind.COUNTER,
+    "Messages over clients' WebSockets, by direction (in: from the client, out: to it).",
+    ("kind", "direction"),
+)
+WEBSOCKET_BYTES = Metric(
+    "keeptrusts_gateway_websocket_bytes_total",
+    Kind.COUNTER,
+    "Bytes of these messages, as the client has them: inflated, without frames.",
+    ("kind", "direction"),
+)
+WEBSOCKET_DELAY = Metric(
+    "keeptrusts_gateway_websocket_message_delay_seconds",
+    Kind.HISTOGRAM,
+    "What the gateway adds to a message: from its arrival until it is handed on, changed or refused.",
+    ("kind", "direction"),
+    _LAG_BUCKETS,
 )
 CONFIGURATION_INFO = Metric(
     "keeptrusts_gateway_configuration_info",

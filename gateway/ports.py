@@ -73,6 +73,8 @@ class Connection(Protocol):
 
     lane: Callable[[bytes], bool] | None
     request_sent: bool
+    served: int
+    """Answers that it has read before."""
 
     @property
     def walker(self) -> ChunkWalker | None:

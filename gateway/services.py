@@ -17,16 +17,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from gateway import metrics
 from gateway.exchange import Exchange
 from gateway.stages import NAMES
+from gateway.socket_metrics import AllSocketMetrics
 from gateway.types import Operation
 from translators.plan import FORMATS, SPOKEN
 
 if TYPE_CHECKING:
+    from gateway.chat_socket import ChatSocket
+    from gateway.conversation import Session
     from gateway.errors import GatewayError
     from gateway.limits import Limits
     from gateway.oversight import Oversight
     from gateway.ports import Pool
     from gateway.snapshot import Snapshot
     from gateway.socket_ports import SocketDialler
+    from gateway.turn import Turn
     from gateway.types import Decision, GatewayKey
     from gateway.warm_path import WarmPath
     from translators.dialect import RequestView
@@ -70,7 +74,7 @@ class Services:
         self.wall = wall
         self.call_later = loop.call_later
         self.count_use = count_use
-        self.active: set[Exchange | WarmPath] = set()
+        self.active: set[Exchange | WarmPath | Session | ChatSocket] = set()
         self.sockets: SocketDialler
         """The way to providers' WebSockets; the worker sets it."""
         self.oversight: Oversight | None = None
@@ -80,6 +84,7 @@ class Services:
         """What reads request bodies; others than these where the operator allows them less depth."""
         self.keys_known = True
         """False only in a worker that has started and not heard of its keys: nobody can be authenticated."""
+        self.socket_metrics = AllSocketMetrics(counters)
         self._threads = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
         self._id_prefix = f"req_{secrets.token_hex(8)}"
         self._id_prefix_bytes = self._id_prefix.encode()
@@ -114,6 +119,11 @@ class Services:
         assert operation is not None
         return self.views[operation]
 
+    @property
+    def reads_ordinarily(self) -> bool:
+        """Bodies may be nested as deep as is usual."""
+        return self.views is VIEWS
+
     def run_in_thread(self, work: Callable[[], Result], then: Callable[[Result | BaseException], None]) -> None:
         """Do long work beside the loop; `then` is called on the loop with its result or its exception."""
 
@@ -123,7 +133,7 @@ class Services:
 
         self._threads.submit(work).add_done_callback(done)
 
-    def count(self, exchange: Exchange, status: int, code: str | None, now: float) -> None:
+    def count(self, exchange: Exchange | Turn, status: int, code: str | None, now: float) -> None:
         """An exchange's metrics, once, at its end. 0.8 µs."""
         key = exchange.binding.key
         if key is not None:

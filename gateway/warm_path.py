@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.audit.record import completed_form, fill_start
 from gateway.errors import AuditUnavailable, GatewayError, RateLimited
-from gateway.exchange import GLANCE_INLINE_BYTES, Course, Exchange
+from gateway.exchange import GLANCE_INLINE_BYTES, READ_INLINE_BYTES, Course, Exchange
 from gateway.routes import CLOSED
+from gateway.stages import ADMISSION, FIRST_BYTE, INPUT_POLICIES, NAMES, NONE, TRANSLATION, UPSTREAM
 from gateway.types import ResponseHead
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 _NEVER: Final = float("inf")
 _IDLE: Final[Any] = None
-MAX_BODY: Final = 256 * 1024
-"""Bytes of a request; what the checks cost grows with it, and the event loop waits."""
 MAX_STRAYS: Final = 16
 """A provider whose answers are not ordinary, so many times in a row, is not tried this way again on this connection."""
 
@@ -45,6 +44,7 @@ def prepared(services: Services, endpoint: Endpoint, request: RequestHead, clien
     translation = course.lane.translation
     ordinary = (
         translation.identity
+        and services.reads_ordinarily
         and translation.plain is not None
         and course.upstream_model == course.model
         and not endpoint.model
@@ -62,9 +62,10 @@ class WarmPath:
 
     __slots__ = (
         "_answer_form", "_bounds", "_cells", "_credential", "_duration", "_first_byte", "_glance", "_good_until",
-        "_head", "_key", "_listens", "_own", "_plain", "_pool", "_requests", "_strays", "_tokens_in", "_tokens_out",
-        "_usage", "_verdicts", "binding", "body", "client", "connection", "course", "deadline", "endpoint",
-        "hold", "id", "request", "sent_at", "services", "started_at", "total_deadline",
+        "_head", "_key", "_listens", "_numbers", "_own", "_plain", "_pool", "_requests", "_stages", "_strays",
+        "_timing_form", "_tokens_in", "_tokens_out", "_usage", "_verdicts", "binding", "body", "client", "connection",
+        "course", "deadline", "endpoint", "hold", "id", "request", "screened_from", "screened_to", "sent_at",
+        "services", "started_at", "total_deadline",
     )  # fmt: skip
 
     connection: WarmConnection
@@ -93,7 +94,12 @@ class WarmPath:
         self._pool = pool
         self._head = course.heads[0].replace(b"%", b"%%") + b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
         self._own = request.own.get(b"x-request-id")
-        self._answer_form = completed_form(200, target.id)
+        before = (ADMISSION, INPUT_POLICIES, TRANSLATION) if pipeline.reads_input else (ADMISSION,)
+        self._numbers = (*before, UPSTREAM, FIRST_BYTE)
+        names = [NAMES[number] for number in self._numbers]
+        self._stages = [services.stages[number] for number in self._numbers]
+        self._timing_form = b"server-timing: %b\r\n" % b", ".join([b"%b;dur=%%.3f" % name.encode() for name in names])
+        self._answer_form = completed_form(200, target.id, names)
         counter = target.requests[200]
         self._cells = counter.cells
         self._requests = counter.index
@@ -109,7 +115,7 @@ class WarmPath:
         self.body = b""
         self.connection = _IDLE
         self.hold = None
-        self.started_at = self.sent_at = 0.0
+        self.started_at = self.screened_from = self.screened_to = self.sent_at = 0.0
         self.deadline = self.total_deadline = _NEVER
 
     def __repr__(self) -> str:
@@ -119,7 +125,8 @@ class WarmPath:
     def take(self, body: bytes) -> bool:
         """Phases one to six. False: nothing has happened, and an exchange must look at it."""
         services, course = self.services, self.course
-        self.started_at = now = services.clock()
+        clock = services.clock
+        self.started_at = now = clock()
         wall = services.wall()
         target = course.target
         if (
@@ -128,7 +135,7 @@ class WarmPath:
             or services.draining
             or target.breaker.state is not CLOSED
             or self._strays > MAX_STRAYS
-            or len(body) > MAX_BODY
+            or len(body) > READ_INLINE_BYTES
         ):
             return False
         output_tokens = self._plain(body, course.model)
@@ -136,9 +143,11 @@ class WarmPath:
             return False
         glance = self._glance
         if glance is not None:
+            self.screened_from = clock()
             clean = glance(body) if len(body) <= GLANCE_INLINE_BYTES else None
             if clean is None or clean.decisions is not course.decisions:
                 return False
+            self.screened_to = clock()
         hold = None
         if self.binding.limited:
             try:
@@ -164,7 +173,7 @@ class WarmPath:
         self.deadline = now + course.first_byte_seconds
         if course.total_seconds is not None:
             self.total_deadline = now + course.total_seconds
-        self.sent_at = services.clock()
+        self.sent_at = clock()
         connection.send_whole(self._head % (self._own or id, len(body), body), self, self._listens)
         return True
 
@@ -181,22 +190,23 @@ class WarmPath:
         if whole is None:
             return False
         try:
-            self._finish(data[whole[1].end() :], *whole)
+            self._finish(self.services.clock(), data[whole[1].end() :], *whole)
         except Exception as bug:
             self._become_exchange().on_fault(bug)
         return True
 
-    def _finish(self, body: bytes, template: Template, found: Match[bytes]) -> None:
+    def _finish(self, read_at: float, body: bytes, template: Template, found: Match[bytes]) -> None:
         services, course = self.services, self.course
-        now, wall = services.clock(), services.wall()
         services.active.discard(self)
         self.connection = _IDLE
         self._strays = 0
-        target, seconds = course.target, now - self.started_at
+        target = course.target
         target.in_flight -= 1
-        target.answered(now - self.sent_at)
+        target.answered(read_at - self.sent_at)
         usage = self._usage(body)
-        hold, id = self.hold, self.id
+        hold, id, started_at = self.hold, self.id, self.started_at
+        now, wall = services.clock(), services.wall()
+        seconds = now - started_at
         cells, place = self._cells, bisect_left(self._bounds, seconds)
         cells[self._requests] += 1.0
         for first in (self._duration, self._first_byte):
@@ -211,23 +221,13 @@ class WarmPath:
         for cell in self._verdicts:
             cells[cell] += 1.0
         services.count_use(self._key, wall)
-        size, taken = len(body), int(seconds * 1_000_000)
+        stages = (*self._until_sent(), read_at - self.sent_at, now - read_at)
+        for histogram, took in zip(self._stages, stages, strict=True):
+            histogram.observe(took)
         if course.start is not None:
-            services.conclude(
-                self._answer_form
-                % (
-                    id,
-                    int(wall * 1_000_000),
-                    prompt,
-                    completion,
-                    cached,
-                    reasoning,
-                    size,
-                    taken,
-                    taken,
-                    int((self.sent_at - self.started_at) * 1_000_000),
-                )
-            )
+            taken, sent = int(seconds * 1e6), int((self.sent_at - started_at) * 1e6)
+            numbers = id, int(wall * 1e6), prompt, completion, cached, reasoning, len(body), taken, taken, sent
+            services.conclude(self._answer_form % (*numbers, *[round(took * 1e6) for took in stages]))
         self.body = b""
         if hold is None:
             fields = b"%bx-request-id: %b\r\n" % (template.passed(found, limited=False), self._own or id)
@@ -238,7 +238,24 @@ class WarmPath:
             hold.release()
             passed = template.passed(found, limited=True)
             fields = b"%bx-request-id: %b\r\n%b" % (passed, self._own or id, hold.lines)
+        if services.server_timing:
+            fields += self._timing_form % tuple([took * 1e3 for took in stages])
         self.client.answer_whole(fields, body)
+
+    def _until_sent(self) -> tuple[float, ...]:
+        """What the stages took until the request was sent."""
+        if self._glance is None:
+            return (self.sent_at - self.started_at,)
+        begin, end = self.screened_from, self.screened_to
+        return begin - self.started_at, end - begin, self.sent_at - end
+
+    @property
+    def stages(self) -> list[float]:
+        """The same by number of stage, for an exchange."""
+        stages = [*NONE]
+        for number, took in zip(self._numbers, self._until_sent(), strict=False):
+            stages[number] = took
+        return stages
 
     # Whatever is not ordinary
 

@@ -47,6 +47,7 @@ COLUMNS: Final = (
     "duration_us",
     "first_byte_us",
     "sent_us",
+    "stages_us",
     "decisions",
     "notes",
     "attributes",

@@ -664,6 +664,10 @@ class Gateway(Section, frozen=True):
     websocket: Annotated[WebSocket, Meta(description="The WebSocket proxy.")] = WebSocket()
     tls: Annotated[TLS | None, Meta(description="TLS between clients and the gateway.")] = None
     logging: Annotated[Logging, Meta(description="The log.")] = Logging()
+    server_timing: Annotated[
+        bool,
+        Meta(description="Answers say where their time went, as far as it is known when they begin (`Server-Timing`)."),
+    ] = True
     max_body_bytes: Annotated[
         int, Meta(ge=1024, le=1 << 31, description="Largest request body, also after decompression (413).")
     ] = 32 * 1024 * 1024

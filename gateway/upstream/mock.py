@@ -36,6 +36,7 @@ class MockConnection:
         "_paused",
         "lane",
         "request_sent",
+        "served",
         "walker",
     )
 
@@ -48,6 +49,7 @@ class MockConnection:
         self._handle: asyncio.Handle | None = None
         self._paused = False
         self.request_sent = False
+        self.served = 0
         self.walker: ChunkWalker | None = None
         self.lane: Callable[[bytes], bool] | None = None
 

@@ -70,9 +70,12 @@ class Stage:
         def note(record: bytes) -> None:
             write(record)
             fields = json.loads(record)
+            took = fields.get("duration_us") or 0
             for moment in ("id", "at", "duration_us", "first_byte_us", "sent_us"):
                 if isinstance(fields.get(moment), int | str):
                     fields[moment] = type(fields[moment])()
+            stages = fields.pop("stages_us", {})
+            assert abs(sum(stages.values()) - took) <= 0.6 * len(stages)
             for decision in fields.get("decisions", ()):
                 decision["microseconds"] = 0
             self.notes.append(fields)
@@ -112,7 +115,7 @@ class Stage:
 
 
 def _without_moment(data: bytes) -> bytes:
-    data = re.sub(rb"(reset-\w+|date): [^\r]*", rb"\1", data)
+    data = re.sub(rb"(reset-\w+|date|server-timing): [^\r]*", rb"\1", data)
     return re.sub(rb"req_[0-9a-f]+", b"ID", data)
 
 

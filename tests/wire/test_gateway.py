@@ -7,6 +7,7 @@ byte it is given.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ async def test_what_the_provider_is_asked(stand: Open) -> None:
 
 
 async def test_what_the_client_is_answered(stand: Open) -> None:
-    fields = [
+    sent = [
         ("Connection", "keep-alive, X-Hop"),
         ("X-Hop", "1"),
         ("Keep-Alive", "timeout=5"),
@@ -177,14 +178,16 @@ async def test_what_the_client_is_answered(stand: Open) -> None:
         ("OpenAI-Processing-Ms", "7"),
         ("X-RateLimit-Remaining-Requests", "99"),
     ]
-    one = await stand(respond(ANSWER, 200, *fields))
+    one = await stand(respond(ANSWER, 200, *sent))
     async with connected(one.port) as client:
         client.says(post(CHAT, b"X-Request-Id: mine"))
         await client.answers(1)
         start, _, body = client.heard.partition(b"\r\n\r\n")
     lines = start.decode().split("\r\n")
     assert lines[0] == "HTTP/1.1 200 OK"
-    assert {line.partition(": ")[0].lower(): line.partition(": ")[2] for line in lines[1:]} == {
+    fields = {line.partition(": ")[0].lower(): line.partition(": ")[2] for line in lines[1:]}
+    assert re.fullmatch(r"([a-z_]+;dur=\d+\.\d{3}(, |$))+", fields.pop("server-timing"))
+    assert fields == {
         "content-type": "application/json",
         "x-provider-request-id": "req_theirs",
         "openai-processing-ms": "7",
