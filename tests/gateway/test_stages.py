@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from gateway.stages import NAMES, NONE, microseconds, server_timing
 from tests.gateway.test_exchange import CHAT, DONE, SSE_HEAD, STREAM, answer, delta
 from tests.playbook import Play, configuration, target
