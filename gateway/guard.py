@@ -161,7 +161,7 @@ class Buffered:
         whole = self.finish()
         if not replaced:
             return whole
-        change = _Replacing({texts[index].path: text for index, text in replaced.items()})
+        change = Replacing({texts[index].path: text for index, text in replaced.items()})
         editor = EDITORS[operation](change)
         edited = b"".join(map(editor.feed, FrameSplitter().feed(whole))) + editor.finish()
         if change.left:
@@ -172,7 +172,7 @@ class Buffered:
         return self._inner.answer()
 
 
-class _Replacing:
+class Replacing:
     """Each text as a whole with its first piece, and nothing for the others."""
 
     def __init__(self, texts: Mapping[str, str]) -> None:

@@ -134,6 +134,14 @@ class Snapshot:
         binding = self.bindings[digest] = Binding(key, configuration)
         return binding
 
+    def renewed(self, binding: Binding) -> Binding | None:
+        """The binding of the same key, or of requests without one, as it is now; None: the key is known no longer."""
+        if binding.key is not None:
+            return self.bindings.get(binding.key.hash) or self.bind(binding.key.hash)
+        if binding.configuration is self.default:
+            return binding
+        return Binding(None, self.default, credential=binding.credential)
+
     def forget(self, keys: Iterable[GatewayKey]) -> None:
         """These keys have changed: they are looked up anew."""
         for key in keys:

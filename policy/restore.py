@@ -48,6 +48,41 @@ class Placeholders:
                 return placeholder
 
 
+class Memory:
+    """The placeholders of a conversation, whose texts are judged one by one: each stands for one value throughout."""
+
+    def __init__(self) -> None:
+        self.originals: dict[str, str] = {}
+        """All values that are to come back, by their placeholders."""
+        self._placeholders: dict[tuple[str, str], str] = {}
+
+    def adopt(self, texts: Mapping[str, str], originals: Mapping[str, str]) -> dict[str, str]:
+        """The texts of one phase, by any names, with the placeholders that their values have in the conversation.
+
+        `originals` are the phase's own, which stand in no text but by its making.
+        """
+        names = {one: self._name(one, value, texts) for one, value in originals.items()}
+        self.originals.update({names[one]: value for one, value in originals.items()})
+        if all(one == name for one, name in names.items()):
+            return dict(texts)
+        find = re.compile("|".join(map(re.escape, names)))
+        return {key: find.sub(lambda found: names[found[0]], text) for key, text in texts.items()}
+
+    def _name(self, placeholder: str, value: str, texts: Mapping[str, str]) -> str:
+        label = placeholder[1:-1].rpartition("_")[0]
+        known = self._placeholders.get((label, value))
+        if known is not None:
+            return known
+        number = 1
+        name = placeholder
+        while name in self.originals or (name != placeholder and any(name in text for text in texts.values())):
+            name = f"<{label}_{number}>"
+            number += 1
+        self._placeholders[label, value] = name
+        self.originals[name] = value
+        return name
+
+
 class Restorer:
     """Puts the values of one request back into its answer."""
 

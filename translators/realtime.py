@@ -25,6 +25,7 @@ from gateway.types import TextPart
 from translators import paths, strict
 from translators.openai_passthrough import NOT_REQUEST_TEXT, item_kind, readable, request_texts
 from translators.splice import spliced
+from translators.tools import Declared, declared_in
 
 _ABSENT: Final = msgspec.Raw(b"null")
 
@@ -151,6 +152,14 @@ class ClientEvent:
                     raise InvalidRequest(f"`{path}` is the name of a model, a string.", param=path)
                 found[path] = value
         return found
+
+    @property
+    def tools(self) -> list[Declared] | None:
+        """The tools that it declares, for the session or for one response; None: it says nothing of tools."""
+        for holder in (self._tree, self._tree.get("session"), self._tree.get("response")):
+            if isinstance(holder, dict) and isinstance(holder.get("tools"), list):
+                return declared_in(holder)
+        return None
 
     def texts(self) -> list[TextPart]:
         """Every text that reaches a model, in the order in which it reads them."""

@@ -47,15 +47,22 @@ class _Response(msgspec.Struct, gc=False):
     status: str | None = None
 
 
+class _Fault(msgspec.Struct, gc=False):
+    event_id: str | None = None
+
+
 class ServerEvent(msgspec.Struct, gc=False):
-    """What is read of every event: whose it is. `response` is only there where the event has it whole."""
+    """What is read of every event: whose it is. `response` is only there where the event has it whole, `error` where it
+    is an error; that names the client's event that it is about, if it knows."""
 
     type: str = ""
     response_id: str | None = None
     item_id: str | None = None
     stream_id: str | None = None
+    sequence_number: int | None = None
     item: _Item | None = None
     response: _Response | None = None
+    error: _Fault | None = None
 
     @property
     def of_response(self) -> str | None:

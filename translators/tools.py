@@ -26,7 +26,12 @@ def declared(body: bytes) -> list[Declared]:
         tree = orjson.loads(body)
     except orjson.JSONDecodeError:
         return []
-    return list(_tools(tree)) if isinstance(tree, dict) else []
+    return declared_in(tree) if isinstance(tree, dict) else []
+
+
+def declared_in(tree: dict[str, Any]) -> list[Declared]:
+    """The same of a JSON object that was read."""
+    return list(_tools(tree))
 
 
 def _tools(tree: dict[str, Any]) -> Iterator[Declared]:

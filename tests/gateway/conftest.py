@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.playbook import Play
+from tests.talk import Talk
 
 
 @pytest.fixture
@@ -32,3 +33,23 @@ def playbook(tmp_path: Path) -> Iterator[Callable[..., Play]]:
 def play(playbook: Callable[..., Play]) -> Play:
     """One configuration, one target (`one`, model `gpt-test`), `audit-logger`, a key without limits."""
     return playbook()
+
+
+@pytest.fixture
+def talks(tmp_path: Path) -> Iterator[Callable[..., Talk]]:
+    """Makes conversations (settings as of `Play`); each is checked and closed when the test is over."""
+    made: list[Talk] = []
+
+    def make(text: str = "", **settings: Any) -> Talk:
+        folder = tmp_path / f"talk-{len(made)}"
+        folder.mkdir()
+        made.append(Talk(folder, text, **settings))
+        return made[-1]
+
+    yield make
+    for talk in made:
+        if talk.upgrade.client is not None and talk.upgrade.client.is_open:
+            talk.upgrade.client.leaves()
+        talk.check()
+        assert not talk.services.active
+        talk.close()

@@ -1,0 +1,695 @@
+"""Conversations over WebSockets, played without sockets: what goes on, what is refused in-band, and every end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.errors import Draining, InvalidAPIKey, UpstreamStatus, UpstreamUnreachable
+from tests.playbook import configuration, dlp, gateway_key, target
+from tests.talk import Talk
+
+CREATE: dict[str, Any] = {"type": "response.create"}
+
+
+def item(text: str, **more: Any) -> dict[str, Any]:
+    content = [{"type": "input_text", "text": text}]
+    return {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": content}, **more}
+
+
+def created(id: str = "resp_1") -> dict[str, Any]:
+    return {"type": "response.created", "event_id": "event_1", "response": {"id": id, "status": "in_progress"}}
+
+
+PLACE: dict[str, Any] = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0, "content_index": 0}
+
+
+def delta(text: str, **more: Any) -> dict[str, Any]:
+    return {"type": "response.output_audio_transcript.delta", "event_id": "event_2", **PLACE, "delta": text, **more}
+
+
+def done(text: str, id: str = "resp_1", status: str = "completed") -> dict[str, Any]:
+    part = {"type": "output_audio", "transcript": text}
+    output = [{"id": "item_1", "type": "message", "role": "assistant", "content": [part]}]
+    usage = {"input_tokens": 7, "output_tokens": 5, "input_token_details": {"cached_tokens": 2}}
+    return {"type": "response.done", "response": {"id": id, "status": status, "output": output, "usage": usage}}
+
+
+def answer(*pieces: str) -> list[dict[str, Any]]:
+    """All events of a response with a transcript, in the order of the documentation."""
+    whole = "".join(pieces)
+    part = {"type": "audio", "transcript": whole}
+    content = [{"type": "output_audio", "transcript": whole}]
+    spoken = {"id": "item_1", "type": "message", "role": "assistant", "content": content}
+    empty = {**spoken, "content": []}
+    added = {"type": "response.output_item.added", "response_id": "resp_1", "output_index": 0, "item": empty}
+    return [
+        created(),
+        added,
+        {"type": "conversation.item.added", "item": empty},
+        {"type": "response.content_part.added", **PLACE, "part": {"type": "audio", "transcript": ""}},
+        *[delta(piece) for piece in pieces],
+        {"type": "response.output_audio_transcript.done", **PLACE, "transcript": whole},
+        {"type": "response.content_part.done", **PLACE, "part": part},
+        {"type": "conversation.item.done", "item": spoken},
+        {"type": "response.output_item.done", "response_id": "resp_1", "output_index": 0, "item": spoken},
+        done(whole),
+    ]
+
+
+# Opening
+
+
+def test_the_model_of_the_path_is_the_providers_own_there(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(target(upstream_model="gpt-realtime")))
+    upgrade = talk.knock(
+        "/v1/realtime?model=gpt-test&intent=x",
+        headers=["OpenAI-Beta: realtime=v1", "Accept: */*"],
+        subprotocols=["realtime"],
+    )
+    asked = talk.socket.asked
+    assert asked.target == b"/v1/realtime?model=gpt-realtime&intent=x"
+    assert asked.subprotocols == ("realtime",)
+    assert b"host: one.test\r\n" in asked.fields
+    assert b"authorization: Bearer sk-provider\r\n" in asked.fields
+    assert b"openai-beta: realtime=v1\r\n" in asked.fields
+    assert b"accept" not in asked.fields
+    assert b"kt_gk" not in asked.fields
+    assert upgrade.client is None
+    talk.socket.accepts("realtime")
+    assert talk.client_socket.subprotocol == "realtime"
+    assert talk.metric("keeptrusts_gateway_open_websockets") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "base_url", "asked"),
+    [
+        ("/openai/realtime?api-version=2024-10-01-preview&deployment=gpt-test", "https://x.test", b"/openai/realtime?api-version=2024-10-21&deployment=gpt-test"),
+        ("/openai/v1/realtime?model=gpt-test", "https://x.test/openai/v1", b"/openai/v1/realtime?model=gpt-test"),
+    ],
+)  # fmt: skip
+def test_azures_paths(talks: Callable[..., Talk], path: str, base_url: str, asked: bytes) -> None:
+    one = target(provider="azure-openai").replace("http://one.test/v1", base_url)
+    talk = talks(configuration(one))
+    talk.connect(path)
+    assert talk.socket.asked.target == asked
+    assert b"api-key: sk-provider\r\n" in talk.socket.asked.fields
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/v1/realtime", "invalid_request"),
+        ("/v1/realtime?model=unknown", "model_not_found"),
+        ("/v1/realtime?model=other", "model_not_allowed"),
+        ("/v1/realtime?model=claude", "model_not_found"),
+    ],
+)
+def test_what_cannot_be_opened_is_refused_over_http(talks: Callable[..., Talk], path: str, code: str) -> None:
+    targets = target(), target("two", "other"), target("three", "claude", "anthropic")
+    talk = talks(configuration(*targets), key=gateway_key(models=frozenset({"gpt-test", "claude"})))
+    upgrade = talk.knock(path)
+    assert upgrade.error is not None
+    assert upgrade.error.code == code
+    assert talk.providers == []
+
+
+def test_another_target_where_the_first_one_opens_nothing(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(target(), target("two")))
+    upgrade = talk.knock("/v1/realtime?model=gpt-test")
+    talk.providers[0].refuses(UpstreamUnreachable("no"))
+    assert upgrade.error is None
+    talk.providers[1].accepts()
+    talk.says(CREATE)
+    assert talk.told() == [CREATE]
+
+
+def test_a_providers_refusal_is_the_answer(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    upgrade = talk.knock("/v1/realtime?model=gpt-test")
+    talk.socket.refuses(UpstreamStatus(403, "no realtime for you", code="forbidden"))
+    assert upgrade.error is not None
+    assert upgrade.error.message == "no realtime for you"
+    assert talk.finish()["status"] == 403
+
+
+def test_a_client_that_leaves_before_it_is_accepted(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    talk.knock("/v1/realtime?model=gpt-test")
+    talk.conversation.on_client_gone()
+    assert talk.socket.cancelled
+    assert talk.finish()["outcome"] == "cancelled"
+
+
+# What a client says
+
+
+def test_an_unguarded_message_goes_on_as_it_was_read(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    talk.connect()
+    odd = b'{ "type": "conversation.item.delete",  "item_id":"x" }'
+    talk.says(odd)
+    assert talk.socket.sent == [odd]
+    assert [one.data for one in talk.socket.forwarded] == [odd]
+
+
+def test_audio_goes_on_unread_under_any_policy(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(policies=dlp(terms="[secret]"), chain="dlp-filter"))
+    talk.connect()
+    audio = b'{"type":"input_audio_buffer.append","audio":"secretAA=="}'
+    talk.says(audio)
+    assert [one.data for one in talk.socket.forwarded] == [audio]
+
+
+def test_a_redacted_message_is_the_same_otherwise(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(policies=dlp("redact"), chain="audit-logger, dlp-filter"))
+    talk.connect()
+    talk.says(b'{"type": "session.update", "session": {"speed": 1.50,  "instructions": "keep the secret"}}')
+    assert talk.socket.sent == [
+        b'{"type": "session.update", "session": {"speed": 1.50,  "instructions": "keep the [REDACTED:term]"}}'
+    ]
+    talk.says(CREATE)
+    talk.socket.says(created(), done("fine"))
+    verdicts = [one["verdict"] for one in talk.turns[0]["start"]["decisions"]]
+    assert verdicts == ["redact"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        item("a secret", event_id="mine"),
+        {"type": "session.update", "session": {"instructions": "secret"}},
+        {"type": "session.update", "session": {"tools": [{"type": "function", "name": "f", "description": "secret"}]}},
+        {"type": "session.update", "session": {"audio": {"input": {"transcription": {"prompt": "say secret"}}}}},
+        {"type": "response.create", "response": {"instructions": "secret"}},
+        {"type": "response.create", "response": {"input": [item("the secret")["item"]]}},
+        {"type": "response.create", "response": {"tools": [{"type": "function", "name": "f", "parameters": {"x": "secret"}}]}},
+        {"type": "conversation.item.create", "item": {"type": "function_call_output", "call_id": "c", "output": "secret"}},
+        {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": [{"type": "input_audio", "audio": "AA", "transcript": "secret"}]}},
+        {"type": "conversation.item.create", "item": {"type": "mcp_approval_response", "reason": "secret"}},
+        {"type": "some.new.event", "whatever": {"deep": ["the secret"]}},
+    ],
+)  # fmt: skip
+def test_a_blocked_message_is_answered_and_not_forwarded(talks: Callable[..., Talk], message: dict[str, Any]) -> None:
+    talk = talks(configuration(policies=dlp(), chain="audit-logger, dlp-filter"))
+    talk.connect()
+    talk.says(message)
+    assert talk.socket.sent == []
+    (error,) = talk.hears()
+    assert error["type"] == "error"
+    assert error["error"]["code"] == "input_blocked"
+    assert error["error"]["policy"] == "dlp-filter"
+    assert error["error"]["event_id"] == message.get("event_id")
+    assert talk.client_socket.is_open
+    refused = talk.finish()
+    assert (refused["outcome"], refused["status"], refused["code"]) == ("refused", 409, "input_blocked")
+    assert refused["id"] == error["error"]["request_id"]
+    talk.says(item("fine"))
+    assert talk.told() == [item("fine")]
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (b"not json", "invalid_json"),
+        (b'{"type":"session.update","session":{"instructions":"a","instructions":"b"}}', "invalid_request"),
+        (b'{"type":"input_audio_buffer.append","audio":"AA","audio":"BB"}', "invalid_request"),
+        (b"[1]", "invalid_request"),
+        (b'{"no":"type"}', "invalid_request"),
+    ],
+)
+def test_what_two_parsers_could_read_differently_is_refused(
+    talks: Callable[..., Talk], message: bytes, code: str
+) -> None:
+    talk = talks(configuration(policies=dlp(), chain="dlp-filter"))
+    talk.connect()
+    talk.says(message)
+    assert talk.socket.sent == []
+    assert talk.hears()[0]["error"]["code"] == code
+
+
+def test_a_large_message_is_screened_in_a_thread_and_keeps_its_place(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(policies=dlp("redact"), chain="dlp-filter"))
+    client = talk.connect()
+    talk.says(item("x " * 20_000 + "secret"))
+    assert client.pauses == {"examination"}
+    assert talk.socket.sent == []
+    talk.work()
+    assert client.pauses == set()
+    assert talk.told()[0]["item"]["content"][0]["text"].endswith("x [REDACTED:term]")
+
+
+def test_a_thread_that_does_not_come_back(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(policies=dlp(), chain="dlp-filter"))
+    client = talk.connect()
+    talk.says(item("x " * 20_000))
+    talk.advance(31.0)
+    assert talk.hears()[0]["error"]["code"] == "input_blocked"
+    assert client.pauses == set()
+    talk.faults.clear()
+    talk.work()
+    assert talk.told() == []
+
+
+def test_values_have_one_placeholder_throughout_and_come_back(talks: Callable[..., Talk]) -> None:
+    policies = "\n  pii-detector: {entities: [email], restore: true}\n"
+    talk = talks(configuration(policies=policies, chain="pii-detector"))
+    talk.connect()
+    talk.says(item("I am a@example.com"), item("Write b@example.com, not a@example.com"), CREATE)
+    texts = [one["item"]["content"][0]["text"] for one in talk.told()[:2]]
+    assert texts == ["I am <EMAIL_1>", "Write <EMAIL_3>, not <EMAIL_1>"]
+    talk.socket.says(*answer("Dear <EM", "AIL_3>, <EMAIL_1> says hello"))
+    heard = talk.hears()
+    said = "".join(one["delta"] for one in heard if one["type"].endswith(".delta"))
+    assert said == "Dear b@example.com, a@example.com says hello"
+    assert heard[-1]["response"]["output"][0]["content"][0]["transcript"] == said
+
+
+# Models named in frames
+
+
+def test_a_forbidden_model_in_a_frame_is_refused_in_band(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(target(), target("two", "other")), key=gateway_key(models=frozenset({"gpt-test"})))
+    talk.connect()
+    for model, code in (("other", "model_not_allowed"), ("unknown", "model_not_found")):
+        talk.says({"type": "session.update", "event_id": "e", "session": {"type": "realtime", "model": model}})
+        (error,) = talk.hears()
+        assert (error["error"]["code"], error["error"]["event_id"]) == (code, "e")
+    assert talk.told() == []
+    assert talk.client_socket.is_open
+
+
+def test_another_model_needs_another_connection(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(target(), target("two", "other")))
+    talk.connect()
+    talk.says({"type": "session.update", "session": {"model": "other"}})
+    assert talk.hears()[0]["error"]["param"] == "session.model"
+
+
+def test_an_alias_in_a_frame_is_the_providers_own_name_there(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(target(upstream_model="gpt-realtime")))
+    talk.connect()
+    talk.says(b'{"type":"session.update", "session":{"mod\\u0065l":"gpt-test" }}')
+    assert talk.socket.sent == [b'{"type":"session.update", "session":{"mod\\u0065l":"gpt-realtime" }}']
+
+
+def test_a_transcribers_model_must_be_on_the_keys_list(talks: Callable[..., Talk]) -> None:
+    update = {"type": "session.update", "session": {"audio": {"input": {"transcription": {"model": "whisper-1"}}}}}
+    talk = talks(key=gateway_key(models=frozenset({"gpt-test"})))
+    talk.connect()
+    talk.says(update)
+    assert talk.hears()[0]["error"]["code"] == "model_not_allowed"
+    free = talks()
+    free.connect()
+    free.says(update)
+    assert free.told() == [update]
+
+
+# What a provider says
+
+
+def test_an_unguarded_answer_is_forwarded_and_recorded(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    talk.connect()
+    talk.says(item("hello"), CREATE)
+    assert [one["kind"] for one in talk.records] == ["start", "start"]
+    events = answer("Hi ", "there")
+    talk.socket.says(*events)
+    assert talk.hears() == events
+    assert len(talk.client_socket.forwarded) == len(events)
+    (turn,) = talk.turns
+    assert (turn["outcome"], turn["status"], turn["target"]) == ("completed", 200, "one")
+    assert (turn["prompt_tokens"], turn["completion_tokens"], turn["cached_tokens"]) == (7, 5, 2)
+    assert turn["start"]["operation"] == "realtime"
+    assert turn["start"]["attributes"]["socket"] == talk.records[0]["id"]
+    assert talk.metric("keeptrusts_llm_tokens_total") == 12
+    assert talk.metric("keeptrusts_gateway_websocket_messages_total") == 2 + len(events)
+
+
+GUARDED = configuration(
+    policies=dlp("redact", "[output]", "['banned phrase']", ", streaming: guard"), chain="audit-logger, dlp-filter"
+)
+
+
+def test_a_phrase_over_ten_deltas_is_redacted_everywhere(talks: Callable[..., Talk]) -> None:
+    talk = talks(GUARDED)
+    talk.connect()
+    talk.says(CREATE)
+    pieces = ["A b", "a", "n", "n", "e", "d ", "ph", "ra", "s", "e, and more"]
+    talk.socket.says(*answer(*pieces))
+    heard = talk.hears()
+    expected = "A [REDACTED:term], and more"
+    assert "".join(one["delta"] for one in heard if one["type"].endswith(".delta")) == expected
+    by_type = {one["type"]: one for one in heard}
+    assert by_type["response.output_audio_transcript.done"]["transcript"] == expected
+    assert by_type["response.content_part.done"]["part"]["transcript"] == expected
+    assert by_type["conversation.item.done"]["item"]["content"][0]["transcript"] == expected
+    assert by_type["response.output_item.done"]["item"]["content"][0]["transcript"] == expected
+    assert by_type["response.done"]["response"]["output"][0]["content"][0]["transcript"] == expected
+    assert [one["verdict"] for one in talk.turns[0]["decisions"]] == ["redact"]
+
+
+def test_what_stays_as_it_is_goes_on_as_the_bytes_it_was(talks: Callable[..., Talk]) -> None:
+    talk = talks(GUARDED)
+    talk.connect()
+    talk.says(CREATE)
+    events = answer("Quite ", "harmless")
+    talk.socket.says(*events)
+    assert talk.hears() == events
+    assert len(talk.client_socket.forwarded) == len(events)
+
+
+@pytest.mark.parametrize("name", ["response.text", "response.output_text", "response.function_call_arguments",
+                                  "response.audio_transcript", "response.mcp_call_arguments"])  # fmt: skip
+def test_texts_of_all_names_are_guarded(talks: Callable[..., Talk], name: str) -> None:
+    talk = talks(GUARDED)
+    talk.connect()
+    talk.says(CREATE)
+    talk.socket.says(created(), delta("a banned ", type=f"{name}.delta"), delta("phrase", type=f"{name}.delta"))
+    assert b"banned" not in b"".join(talk.client_socket.sent[1:])
+
+
+def test_audio_is_forwarded_unread(talks: Callable[..., Talk]) -> None:
+    talk = talks(GUARDED)
+    talk.connect()
+    talk.says(CREATE)
+    audio = b'{"type":"response.output_audio.delta","response_id":"resp_1","item_id":"item_1","delta":"AAAA"}'
+    talk.socket.says(created(), audio)
+    assert talk.client_socket.forwarded[-1].data == audio
+
+
+def test_a_blocked_answer_is_cancelled_and_fails(talks: Callable[..., Talk]) -> None:
+    talk = talks(GUARDED.replace("redact", "block"))
+    talk.connect()
+    talk.says(CREATE)
+    talk.told()
+    talk.socket.says(created(), delta("A banned "), delta("phrase"), delta(" and more"))
+    heard = talk.hears()
+    assert "".join(one.get("delta", "") for one in heard) == "A "
+    assert heard[-1]["error"]["code"] == "output_blocked"
+    assert talk.told() == [{"type": "response.cancel", "response_id": "resp_1"}]
+    talk.socket.says(
+        b'{"type":"response.output_audio.delta","response_id":"resp_1","delta":"AAAA"}', done("A banned phrase")
+    )
+    (last,) = talk.hears()
+    assert last["type"] == "response.done"
+    assert last["response"]["status"] == "failed"
+    assert last["response"]["output"] == []
+    turn = talk.turns[0]
+    assert (turn["outcome"], turn["code"], turn["completion_tokens"]) == ("truncated", "output_blocked", 5)
+    talk.says(CREATE)
+    talk.socket.says(created("resp_2"), done("fine", "resp_2"))
+    assert talk.hears()[-1]["response"]["status"] == "completed"
+
+
+def test_hold_done_has_the_last_word(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(policies=dlp("block", "[output]", "[falcon]"), chain="audit-logger, dlp-filter"))
+    talk.connect()
+    talk.says(CREATE)
+    events = answer("A fal", "con")
+    talk.socket.says(*events)
+    heard = talk.hears()
+    assert heard[: len(events) - 1] == events[:-1]
+    assert heard[-2]["error"]["code"] == "output_blocked"
+    assert heard[-1]["response"]["status"] == "failed"
+    assert talk.told() == [CREATE]
+
+
+def test_buffered_answers_come_when_they_have_been_judged(talks: Callable[..., Talk]) -> None:
+    policies = dlp("redact", "[output]", "[falcon]", ", streaming: buffer")
+    talk = talks(configuration(policies=policies, chain="dlp-filter"))
+    talk.connect()
+    talk.says(CREATE)
+    events = answer("A fal", "con")
+    talk.socket.says(*events[:-1])
+    assert talk.hears() == []
+    talk.socket.says(events[-1])
+    heard = talk.hears()
+    assert "".join(one["delta"] for one in heard if one["type"].endswith(".delta")) == "A [REDACTED:term]"
+    assert heard[-1]["response"]["output"][0]["content"][0]["transcript"] == "A [REDACTED:term]"
+
+
+def test_a_long_answer_is_reviewed_in_a_thread_and_nothing_overtakes_it(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(policies=dlp("block", "[output]", "[falcon]"), chain="dlp-filter"))
+    talk.connect()
+    talk.says(CREATE)
+    talk.socket.says(created(), done("long " * 10_000))
+    assert talk.socket.pauses == {"review"}
+    assert [one["type"] for one in talk.hears()] == ["response.created"]
+    talk.work()
+    assert talk.socket.pauses == set()
+    assert [one["type"] for one in talk.hears()] == ["response.done"]
+
+
+def test_what_a_user_was_heard_to_say_is_guarded(talks: Callable[..., Talk]) -> None:
+    talk = talks(GUARDED)
+    talk.connect()
+    place = {"item_id": "item_9", "content_index": 0}
+    name = "conversation.item.input_audio_transcription"
+    talk.socket.says(
+        {"type": f"{name}.delta", **place, "delta": "my banned "},
+        {"type": f"{name}.delta", **place, "delta": "phrase."},
+        {"type": f"{name}.completed", **place, "transcript": "my banned phrase."},
+    )
+    heard = talk.hears()
+    assert "".join(one.get("delta", "") for one in heard) == "my [REDACTED:term]."
+    assert heard[-1]["transcript"] == "my [REDACTED:term]."
+
+
+def test_a_response_that_nobody_asked_for_is_a_turn_as_well(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    talk.connect()
+    talk.socket.says(*answer("I heard you stop"))
+    (turn,) = talk.turns
+    assert (turn["outcome"], turn["completion_tokens"]) == ("completed", 5)
+
+
+@pytest.mark.parametrize(("status", "outcome"), [("failed", "failed"), ("cancelled", "cancelled"), ("incomplete", "completed")])  # fmt: skip
+def test_how_a_response_ends(talks: Callable[..., Talk], status: str, outcome: str) -> None:
+    talk = talks()
+    talk.connect()
+    talk.says(CREATE)
+    talk.socket.says(created(), done("", status=status))
+    assert talk.turns[0]["outcome"] == outcome
+
+
+def test_an_error_about_a_wish_ends_it(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    talk.connect()
+    talk.says({**CREATE, "event_id": "one"}, {**CREATE, "event_id": "two"})
+    talk.socket.says({"type": "error", "event_id": "e", "error": {"code": "x", "event_id": "two"}})
+    assert [one["outcome"] for one in talk.turns] == ["failed"]
+    talk.socket.says(created(), done("fine"))
+    assert [one["outcome"] for one in talk.turns] == ["failed", "completed"]
+
+
+# Limits
+
+
+def test_a_limit_is_told_in_band_and_settled_by_what_was_used(talks: Callable[..., Talk]) -> None:
+    talk = talks(key=gateway_key(requests_per_minute=2, max_concurrency=1))
+    talk.connect()
+    talk.says(CREATE)
+    talk.told()
+    talk.says({**CREATE, "event_id": "second"})
+    (error,) = talk.hears()
+    assert (error["error"]["code"], error["error"]["event_id"]) == ("rate_limit_exceeded", "second")
+    assert talk.told() == []
+    talk.socket.says(created(), done("x"))
+    talk.says(CREATE)
+    assert talk.told() == [CREATE]
+    talk.socket.says(created("resp_2"), done("x", "resp_2"))
+    talk.hears()
+    talk.says(CREATE)
+    assert talk.hears()[0]["error"]["code"] == "rate_limit_exceeded"
+
+
+def test_a_response_that_nobody_asked_for_is_cancelled_beyond_the_limit(talks: Callable[..., Talk]) -> None:
+    talk = talks(key=gateway_key(requests_per_minute=1))
+    talk.connect()
+    talk.socket.says(*answer("one"))
+    talk.hears()
+    talk.socket.says(created("resp_2"))
+    assert talk.told() == [{"type": "response.cancel", "response_id": "resp_2"}]
+    talk.socket.says(done("no", "resp_2", "cancelled"))
+    assert [one["type"] for one in talk.hears()] == ["error", "response.done"]
+    assert talk.turns[-1]["outcome"] == "refused"
+
+
+# Ends
+
+
+def test_close_codes_go_both_ways(talks: Callable[..., Talk]) -> None:
+    one, two = talks(), talks()
+    one.connect()
+    one.client_socket.leaves(4001, "my own")
+    assert one.socket.closed == (4001, "my own")
+    two.connect()
+    two.says(CREATE)
+    two.socket.leaves(1013, "too busy")
+    assert two.client_socket.closed == (1013, "too busy")
+    assert two.turns[0]["outcome"] == "failed"
+
+
+def test_a_provider_that_vanishes(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    talk.connect()
+    talk.socket.leaves(1006)
+    assert talk.client_socket.closed is not None
+    assert talk.client_socket.closed[0] == 1011
+
+
+@pytest.mark.parametrize(("error", "code"), [(InvalidAPIKey("revoked"), 1008), (Draining(), 1001)])
+def test_early_ends(talks: Callable[..., Talk], error: Any, code: int) -> None:
+    talk = talks()
+    talk.connect()
+    talk.says(CREATE)
+    for one in list(talk.services.active):
+        one.end_early(error)
+    assert talk.client_socket.closed is not None
+    assert talk.client_socket.closed[0] == code
+    assert talk.socket.closed is not None
+    assert talk.turns[0]["outcome"] == "truncated"
+
+
+def test_a_slow_side_slows_the_other(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    client = talk.connect()
+    client.listener.on_paused()
+    assert talk.socket.pauses == {"client"}
+    client.listener.on_resumed()
+    assert talk.socket.pauses == set()
+    talk.socket.listener.on_paused()
+    assert client.pauses
+    talk.socket.listener.on_resumed()
+    assert client.pauses == set()
+
+
+# Responses in WebSocket mode
+
+
+def wish(text: str = "hello", model: str = "gpt-test", **more: Any) -> dict[str, Any]:
+    return {"type": "response.create", "model": model, "input": text, **more}
+
+
+def responses(*pieces: str, id: str = "resp_1", **more: Any) -> list[dict[str, Any]]:
+    whole = "".join(pieces)
+    part = {"type": "output_text", "text": whole, "annotations": []}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "content": [part]}
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    usage = {"input_tokens": 3, "output_tokens": 4}
+    events = [
+        {"type": "response.created", "response": {"id": id, "output": []}},
+        *[{"type": "response.output_text.delta", **place, "delta": piece} for piece in pieces],
+        {"type": "response.output_text.done", **place, "text": whole},
+        {"type": "response.completed", "response": {"id": id, "output": [message], "usage": usage}},
+    ]
+    return [{**event, "sequence_number": number, **more} for number, event in enumerate(events)]
+
+
+def test_responses_connect_to_whom_the_first_message_names(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(target(upstream_model="gpt-5"), target("two", "other")))
+    client = talk.connect("/v1/responses")
+    assert talk.providers == []
+    talk.says(wish())
+    assert client.pauses == {"connecting"}
+    assert talk.socket.asked.target == b"/v1/responses"
+    talk.socket.accepts()
+    assert client.pauses == set()
+    assert talk.told() == [wish(model="gpt-5")]
+    talk.socket.says(*responses("Hi"))
+    assert talk.hears() == responses("Hi")
+    talk.says(wish("again", previous_response_id="resp_1"))
+    assert len(talk.providers) == 1
+    talk.socket.says(*responses("Hi", id="resp_2"))
+    talk.says(wish(model="other"))
+    assert len(talk.providers) == 2
+    talk.socket.accepts()
+    assert talk.told() == [wish(model="other")]
+    talk.socket.says(*responses("Ho", id="resp_3"))
+    assert [one["target"] for one in talk.turns] == ["one", "one", "two"]
+    assert {one["start"]["operation"] for one in talk.turns} == {"responses"}
+
+
+@pytest.mark.parametrize(
+    ("model", "code"), [("unknown", "model_not_found"), ("other", "model_not_allowed"), (None, "model_not_found")]
+)
+def test_models_of_responses_are_checked_in_band(talks: Callable[..., Talk], model: str | None, code: str) -> None:
+    talk = talks(configuration(target(), target("two", "other")), key=gateway_key(models=frozenset({"gpt-test"})))
+    talk.connect("/v1/responses")
+    talk.says({**CREATE, "input": "x", "stream_id": "lane", **({"model": model} if model else {})})
+    (error,) = talk.hears()
+    assert (error["type"], error["error"]["code"], error["stream_id"]) == ("error", code, "lane")
+    assert error["status"] in (403, 404)
+    assert talk.providers == []
+
+
+def test_a_provider_that_cannot_be_reached_is_told_in_band(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    client = talk.connect("/v1/responses")
+    talk.says(wish())
+    talk.socket.refuses(UpstreamUnreachable("no way"))
+    assert talk.hears()[0]["error"]["code"] == "upstream_unreachable"
+    assert client.pauses == set()
+    assert client.is_open
+    talk.says(wish())
+    talk.socket.accepts()
+    assert talk.told() == [wish()]
+
+
+def test_lanes_are_responses_of_their_own(talks: Callable[..., Talk]) -> None:
+    talk = talks(GUARDED)
+    talk.connect("/v1/responses")
+    talk.says(wish(stream_id="a"))
+    talk.socket.accepts()
+    talk.says(wish(stream_id="b"))
+    one = responses("A ban", "ned phrase", id="resp_a", stream_id="a")
+    two = responses("B ban", "ana", id="resp_b", stream_id="b")
+    for pair in zip(one, two, strict=True):
+        talk.socket.says(*pair)
+    heard = talk.hears()
+    said = {lane: "".join(x.get("delta", "") for x in heard if x["stream_id"] == lane) for lane in "ab"}
+    assert said == {"a": "A [REDACTED:term]", "b": "B banana"}
+    assert [one["outcome"] for one in talk.turns] == ["completed", "completed"]
+
+
+def test_an_error_event_ends_the_response_of_its_lane(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    talk.connect("/v1/responses")
+    talk.says(wish(stream_id="a"))
+    talk.socket.accepts()
+    talk.socket.says(
+        {"type": "error", "status": 400, "stream_id": "a", "error": {"code": "previous_response_not_found"}}
+    )
+    assert talk.turns[0]["outcome"] == "failed"
+    assert talk.hears()[0]["error"]["code"] == "previous_response_not_found"
+
+
+def test_a_blocked_answer_of_responses_ends_with_an_error(talks: Callable[..., Talk]) -> None:
+    talk = talks(GUARDED.replace("redact", "block"))
+    talk.connect("/v1/responses")
+    talk.says(wish())
+    talk.socket.accepts()
+    talk.socket.says(*responses("A banned ", "phrase"))
+    heard = talk.hears()
+    assert heard[-1]["type"] == "error"
+    assert (heard[-1]["status"], heard[-1]["error"]["code"]) == (409, "output_blocked")
+    assert b"phrase" not in b"".join(talk.client_socket.sent)
+    assert talk.turns[0]["outcome"] == "truncated"
+
+
+def test_steering_is_screened(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(policies=dlp(), chain="dlp-filter"))
+    talk.connect("/v1/responses")
+    talk.says({"type": "response.steer", "previous_response_id": "resp_1", "input": "x"})
+    assert talk.hears()[0]["error"]["code"] == "invalid_request"
+    talk.says(wish())
+    talk.socket.accepts()
+    talk.told()
+    talk.socket.says(responses("x")[0])
+    talk.says({"type": "response.steer", "previous_response_id": "resp_1", "input": "the secret"})
+    assert talk.told() == []
+    talk.says({"type": "response.steer", "previous_response_id": "resp_1", "input": "go on"})
+    assert [one["type"] for one in talk.told()] == ["response.steer"]
