@@ -7,8 +7,12 @@ its port, for what concerns one run: sockets, shared memory, the feed of keys.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
+
+_RUN: Final = re.compile(r"run-(\d+)(-b)?")
 
 
 def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -26,6 +30,18 @@ def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
 def run_folder(state: Path, port: int) -> Path:
     """The run folder of the gateway on `port`."""
     return state / f"run-{port}"
+
+
+def other_run_folder(folder: Path) -> Path:
+    """The run folder of the gateway that takes a port over from the one with this folder: they have it in turns."""
+    name = folder.name
+    return folder.with_name(name.removesuffix("-b") if name.endswith("-b") else f"{name}-b")
+
+
+def port_of(run_folder: Path) -> int | None:
+    """The port that a run folder is named after; None for what is no run folder."""
+    named = _RUN.fullmatch(run_folder.name)
+    return int(named[1]) if named else None
 
 
 def audit_folder(state: Path) -> Path:

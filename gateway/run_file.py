@@ -53,7 +53,10 @@ class Preparation(msgspec.Struct, frozen=True):
 
 
 class WorkerOptions(msgspec.Struct, frozen=True):
-    """What the supervisor tells a worker, as JSON in its only argument. `supervisor` is its process id."""
+    """What the supervisor tells a worker, as JSON in its only argument.
+
+    `supervisor` is its process id, `listeners` are the descriptors of sockets that are bound already.
+    """
 
     worker: int
     workers: int
@@ -64,6 +67,7 @@ class WorkerOptions(msgspec.Struct, frozen=True):
     audit_folder: str
     fail_mode: FailMode | None = None
     tls: TLS | None = None
+    listeners: tuple[int, ...] = ()
 
 
 def write_run_file(folder: Path, run_file: RunFile) -> None:

@@ -2,7 +2,8 @@
 
 It serves no request. It is the only reader of the operator's files: what it finds good it hands to the workers through
 the run folder (run_file.py), and what it finds broken leaves the old configuration in force. Signals: SIGTERM and
-SIGINT drain and stop, SIGHUP reloads; a changed file reloads by itself.
+SIGINT drain and stop, SIGHUP reloads; a changed file reloads by itself. SIGUSR2 starts another gateway, as it is
+installed now, hands it the listening sockets (handover.py), and leaves once that one is ready.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from gateway import metrics
 from gateway.config.load import LoadedConfiguration, load, source_files
 from gateway.config.problems import ConfigurationInvalid
 from gateway.config.schema import AuthMode, Gateway
+from gateway.handover import Listeners, bequest, notify_manager, said_ready
 from gateway.keyring import WorkerSlots, WorkerState
 from gateway.run_file import (
     ConfigurationText,
@@ -50,6 +52,8 @@ STOP_GRACE_SECONDS: Final = 8.0
 """For a worker's last steps, beyond the drain time: flushing, then the audit log."""
 PREPARE_SECONDS: Final = 30.0
 """How long a worker may take to compile a new configuration."""
+SUCCESSOR_SECONDS: Final = 60.0
+"""How long another gateway may take to be ready before it is given up and this one stays."""
 LOOK_SECONDS: Final = 0.02
 NEEDS_RESTART: Final = ("listen", "workers", "fail_mode", "logging.format", "tls")
 """Settings of `gateway` that a running gateway cannot change, or not whole."""
@@ -105,14 +109,14 @@ def lock_run_folder(folder: Path) -> int:
     return descriptor
 
 
-def reserve_port(host: str, port: int) -> socket.socket:
+def reserve_port(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """Bind the port without listening, so that it stays this gateway's while workers come and go.
 
-    The first bind is without SO_REUSEPORT, because with it two gateways of one user would share the port unnoticed.
-    Raises CannotStart.
+    The first bind is without SO_REUSEPORT, because with it two gateways of one user would share the port unnoticed;
+    `shared` says that they are meant to. Raises CannotStart.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for reuse in (False, True):
+    for reuse in (True,) if shared else (False, True):
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse:
@@ -131,8 +135,16 @@ def reserve_port(host: str, port: int) -> socket.socket:
 class Supervisor:
     """One gateway, from its start to its end."""
 
-    def __init__(self, options: Options, loaded: Sequence[LoadedConfiguration], counters: metrics.Metrics) -> None:
+    def __init__(
+        self,
+        options: Options,
+        loaded: Sequence[LoadedConfiguration],
+        counters: metrics.Metrics,
+        listeners: Listeners,
+    ) -> None:
         self._options = options
+        self._listeners = listeners
+        self._handed_over = False
         self._first_settings = self._settings = loaded[0].configuration.gateway
         self._restarts = counters.counter(metrics.WORKER_RESTARTS)
         self._alive = counters.gauge(metrics.WORKERS)
@@ -163,12 +175,20 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop)
         asked = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, asked.set)
-        tasks = [asyncio.create_task(self._watch(asked)), asyncio.create_task(self._announce(on_ready))]
+        succession = asyncio.Event()
+        loop.add_signal_handler(signal.SIGUSR2, succession.set)
+        tasks = [
+            asyncio.create_task(self._watch(asked)),
+            asyncio.create_task(self._announce(on_ready)),
+            asyncio.create_task(self._await_succession(succession)),
+        ]
         names = ["control", *[f"worker-{index}" for index in range(self._options.workers)]]
         keepers = [asyncio.create_task(self._keep(name)) for name in names]
         for task in (*tasks, *keepers):
             task.add_done_callback(self._note_fault)
         await self._stopping.wait()
+        if not self._handed_over:
+            notify_manager("STOPPING=1")
         for task in tasks:
             task.cancel()
         await self._end(keepers)
@@ -204,7 +224,9 @@ class Supervisor:
     async def _run_child(self, name: str) -> int | None:
         """One life of a child; its exit code, or None where it could not even be started."""
         try:
-            child = await asyncio.create_subprocess_exec(*self._command(name), env=self._environment, process_group=0)
+            child = await asyncio.create_subprocess_exec(
+                *self._command(name), env=self._environment, process_group=0, pass_fds=self._listeners_of(name)
+            )
         except OSError as error:
             log.error("a process cannot be started", extra={"child": name, "reason": str(error)})
             return None
@@ -215,14 +237,19 @@ class Supervisor:
         code = await child.wait()
         del self._children[name]
         self._count_workers()
+        if name != "control" and not self._stopping.is_set():
+            self._listeners.renew(_number(name))
         return code
+
+    def _listeners_of(self, name: str) -> tuple[int, ...]:
+        return () if name == "control" else self._listeners.of(_number(name))
 
     def _command(self, name: str) -> list[str]:
         options = self._options
         if name == "control":
             return [sys.executable, "-m", "gateway.control.app", str(options.run_folder)]
         worker = WorkerOptions(
-            int(name.removeprefix("worker-")),
+            _number(name),
             options.workers,
             os.getpid(),
             options.host,
@@ -231,6 +258,7 @@ class Supervisor:
             str(options.audit_folder),
             options.fail_mode,
             self._first_settings.tls,
+            self._listeners.of(_number(name)),
         )
         # -O: a request checks some thirty invariants of states and types, which cost it 2 µs.
         return [sys.executable, "-O", "-m", "gateway.worker", msgspec.json.encode(worker).decode()]
@@ -273,11 +301,55 @@ class Supervisor:
 
     async def _end(self, keepers: Sequence[asyncio.Task[None]]) -> None:
         """Workers first, so that their last requests still find the control process; then the rest."""
-        await _terminate(list(self._workers().values()), self._settings.drain_seconds + STOP_GRACE_SECONDS)
+        self._listeners.close()
+        asked = signal.SIGUSR1 if self._handed_over else signal.SIGTERM
+        await _terminate(list(self._workers().values()), self._settings.drain_seconds + STOP_GRACE_SECONDS, asked)
         await _terminate(list(self._children.values()), STOP_GRACE_SECONDS)
         for keeper in keepers:
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
+
+    # Succession
+
+    async def _await_succession(self, asked: asyncio.Event) -> None:
+        """Hand over each time that it is asked for, until one time it succeeds."""
+        while not self._handed_over:
+            await asked.wait()
+            asked.clear()
+            self._handed_over = await self._hand_over()
+        log.info("another gateway has taken over; draining")
+        self._stopping.set()
+
+    async def _hand_over(self) -> bool:
+        """Start a gateway with the same command line, and wait for its word that it is ready."""
+        reading, writing = os.pipe()
+        command = (sys.executable, "-c", "from gateway.commands.main import main; main()", *sys.argv[1:])
+        try:
+            successor = await asyncio.create_subprocess_exec(
+                *command,
+                env={**os.environ, **bequest(writing, self._listeners.all())},
+                pass_fds=(writing, *self._listeners.all()),
+                start_new_session=True,
+            )
+        except OSError as error:
+            log.error("another gateway cannot be started; this one stays", extra={"reason": str(error)})
+            os.close(reading)
+            return False
+        finally:
+            os.close(writing)
+        log.info("another gateway is starting to take over", extra={"pid": successor.pid})
+        try:
+            async with asyncio.timeout(SUCCESSOR_SECONDS):
+                ready = await asyncio.to_thread(said_ready, reading)
+        except TimeoutError:
+            ready = False
+            _send(successor, signal.SIGKILL)
+        finally:
+            os.close(reading)
+        if not ready:
+            code = await successor.wait()
+            log.error("another gateway could not take over; this one stays", extra={"exit_code": code})
+        return ready
 
     # Configuration
 
@@ -408,10 +480,16 @@ def _stamp(paths: Sequence[str]) -> tuple[tuple[str, int, int, int], ...]:
     return tuple(stamps)
 
 
-async def _terminate(children: Sequence[asyncio.subprocess.Process], seconds: float) -> None:
+def _number(name: str) -> int:
+    return int(name.removeprefix("worker-"))
+
+
+async def _terminate(
+    children: Sequence[asyncio.subprocess.Process], seconds: float, asked: signal.Signals = signal.SIGTERM
+) -> None:
     """Ask, wait, then insist."""
     for child in children:
-        _send(child, signal.SIGTERM)
+        _send(child, asked)
     waits = [asyncio.create_task(child.wait()) for child in children]
     if waits:
         await asyncio.wait(waits, timeout=seconds)

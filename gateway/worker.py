@@ -2,7 +2,8 @@
 
 It opens no store and no database. What it serves it reads from the run folder: the configuration, as the supervisor
 checked it, and the feed of keys. It answers to signals: SIGHUP looks at the run folder's configuration, SIGTERM drains,
-a second one ends what is left. A few timers do what must happen now and then: deadlines, keys, metrics.
+a second one ends what is left, SIGUSR1 drains gently. A few timers do what must happen now and then: deadlines, keys,
+metrics.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ CREDENTIALS_WAIT_SECONDS: Final = 3.0
 CERTIFICATE_SECONDS: Final = 5.0
 """How often the files of the certificate are looked at."""
 LOOK_SECONDS: Final = 0.02
+GENTLE_SECONDS: Final = 5.0
+"""How long, when another gateway has taken over, an idle connection may stay for a request that is on its way."""
 FLUSH_SECONDS: Final = 1.0
 """How long, at the very end, clients have to take the last bytes that were written to them."""
 AUDIT_SECONDS: Final = 3.0
@@ -94,7 +97,8 @@ class Worker:
         self._current: Compiled
         self._stopping: asyncio.Event
         self._hurried = False
-        self._server: asyncio.Server | None = None
+        self._gentle = False
+        self._servers: list[asyncio.Server] = []
         self._certificate = Certificate(options.tls) if options.tls is not None else None
 
     async def run(self) -> None:
@@ -104,6 +108,7 @@ class Worker:
         self._stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGUSR1, self._leave)
         loop.add_signal_handler(signal.SIGHUP, self._look)
         self._current = self._reloader.begin()
         self._wire(self._current)
@@ -120,6 +125,11 @@ class Worker:
     def _stop(self) -> None:
         self._hurried = self._stopping.is_set()
         self._stopping.set()
+
+    def _leave(self) -> None:
+        """SIGUSR1: another gateway has the port; what comes on connections that are open is still served."""
+        self._gentle = True
+        self._stop()
 
     def _compile(self, run_file: RunFile) -> Compiled:
         loaded = [load_text(one.text, one.file) for one in run_file.configurations]
@@ -202,26 +212,21 @@ class Worker:
         self._read_keys()
 
     async def _listen(self) -> None:
-        options = self._options
-        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((options.host, options.port))
-        sock.setblocking(False)
+        """On the sockets that the supervisor has bound: a gateway that takes over is given the very same."""
         certificate = self._certificate
-        if certificate is None:
-            self._server = await self._loop.create_server(self._downstream, sock=sock, backlog=BACKLOG)
-            return
-        self._server = await self._loop.create_server(
-            self._downstream,
-            sock=sock,
-            backlog=BACKLOG,
-            ssl=certificate.context,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS,
-            ssl_shutdown_timeout=SHUTDOWN_SECONDS,
-        )
-        self._watch_certificate(certificate)
+        tls: dict[str, Any] = {}
+        if certificate is not None:
+            tls = {
+                "ssl": certificate.context,
+                "ssl_handshake_timeout": HANDSHAKE_SECONDS,
+                "ssl_shutdown_timeout": SHUTDOWN_SECONDS,
+            }
+        for descriptor in self._options.listeners:
+            sock = socket.socket(fileno=descriptor)
+            sock.setblocking(False)
+            self._servers.append(await self._loop.create_server(self._downstream, sock=sock, backlog=BACKLOG, **tls))
+        if certificate is not None:
+            self._watch_certificate(certificate)
 
     def _watch_certificate(self, certificate: Certificate) -> None:
         """Look at its files every few seconds, in a thread."""
@@ -243,7 +248,7 @@ class Worker:
 
     def _publish_ready(self) -> None:
         """Told once the worker both listens and knows its keys, whichever comes last."""
-        if self._server is None or not self._keyring.ready or self._stopping.is_set():
+        if not self._servers or not self._keyring.ready or self._stopping.is_set():
             return
         self._slots.publish(state=WorkerState.READY)
         log.info("worker ready", extra={"worker": self._options.worker, "port": self._options.port})
@@ -339,9 +344,14 @@ class Worker:
         seconds = self._current.settings.gateway.drain_seconds
         log.info("draining", extra={"worker": self._options.worker, "open_exchanges": len(self.services.active)})
         self._slots.publish(state=WorkerState.DRAINING)
+        for server in self._servers:
+            server.close()
+        if self._gentle:
+            self._downstream.draining = True  # the next answer on each connection is its last
+            began = self._loop.time()
+            await self._until(lambda: not self._downstream.connections or self._hurried, min(GENTLE_SECONDS, seconds))
+            seconds = max(seconds - (self._loop.time() - began), 0.0)
         self.services.draining = True
-        if self._server is not None:
-            self._server.close()
         self._downstream.drain()
         await self._until(lambda: not (self.services.active or self._downstream.unfinished) or self._hurried, seconds)
         for exchange in list(self.services.active):

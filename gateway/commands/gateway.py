@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import msgspec
 
 from gateway import metrics
 from gateway.commands.main import version
@@ -19,7 +20,8 @@ from gateway.config.load import LoadedConfiguration, load
 from gateway.config.problems import ConfigurationInvalid
 from gateway.config.schema import AuthMode, LogFormat
 from gateway.downstream.certificate import CertificateInvalid, check
-from gateway.folders import audit_folder, run_folder, state_folder, store_url
+from gateway.folders import audit_folder, other_run_folder, run_folder, state_folder, store_url
+from gateway.handover import Inheritance, Listeners, copy_windows, inherit, notify_manager
 from gateway.logs import configure
 from gateway.supervisor import (
     CannotStart,
@@ -122,8 +124,10 @@ def _run(options: Options, loaded: Sequence[LoadedConfiguration]) -> None:
     except CertificateInvalid as error:
         raise CannotStart(str(error)) from None
     options.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = lock_run_folder(options.run_folder)
-    reserved = reserve_port(options.host, options.port)
+    inherited = inherit(os.environ)
+    options, lock = _take_run_folder(options, inherited)
+    reserved = reserve_port(options.host, options.port, shared=inherited is not None)
+    listeners = Listeners(options.host, options.port, options.workers, inherited.sockets if inherited else ())
     for stale in ("keys.log", "control.sock", "workers.slots"):
         (options.run_folder / stale).unlink(missing_ok=True)
     metrics.discard(options.run_folder)
@@ -132,13 +136,44 @@ def _run(options: Options, loaded: Sequence[LoadedConfiguration]) -> None:
     form = LogFormat.TEXT if sys.stderr.isatty() else logging.format
     dropped = counters.counter(metrics.LOG_LINES_DROPPED)
     logs = configure(logging.level.value, form.value, sys.stderr, on_drop=dropped.inc)
+
+    def on_ready() -> None:
+        click.echo(banner(options, loaded))
+        notify_manager(f"READY=1\nMAINPID={os.getpid()}")
+        if inherited is not None:
+            inherited.tell_ready()
+
     try:
-        asyncio.run(Supervisor(options, loaded, counters).run(lambda: click.echo(banner(options, loaded))))
+        asyncio.run(Supervisor(options, loaded, counters, listeners).run(on_ready))
     finally:
         logs.close()
         counters.close()
         reserved.close()
         os.close(lock)
+
+
+def _take_run_folder(options: Options, inherited: Inheritance | None) -> tuple[Options, int]:
+    """The run folder that this gateway has to itself, and its lock.
+
+    One that takes over has the folder that the one before has not, with its limits' windows. Raises CannotStart.
+    """
+    first, second = options.run_folder, other_run_folder(options.run_folder)
+    if inherited is None:
+        # What a worker that was killed has left is finished by the next one with its folder.
+        chosen = second if _has_journals(second) and not _has_journals(first) else first
+        return msgspec.structs.replace(options, run_folder=chosen), lock_run_folder(chosen)
+    try:
+        chosen, before = first, second
+        lock = lock_run_folder(chosen)
+    except CannotStart:
+        chosen, before = second, first
+        lock = lock_run_folder(chosen)
+    copy_windows(before, chosen)
+    return msgspec.structs.replace(options, run_folder=chosen), lock
+
+
+def _has_journals(folder: Path) -> bool:
+    return next(folder.glob("audit-*.journal"), None) is not None
 
 
 def _address(listen: str) -> tuple[str, int]:

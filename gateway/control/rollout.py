@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from gateway.folders import port_of
 from gateway.key_log import log_path, read_header
 from gateway.keyring import WorkerSlots, WorkerStatus
 
@@ -40,12 +41,12 @@ def running_gateways(state_folder: Path, store_id: str, now: float) -> list[Runn
     found = []
     for run_folder in sorted(state_folder.glob("run-*")):
         header = read_header(log_path(run_folder))
-        port = run_folder.name.removeprefix("run-")
-        if header is None or header.store != store_id or not port.isdecimal():
+        port = port_of(run_folder)
+        if header is None or header.store != store_id or port is None:
             continue
         workers = tuple(one for one in WorkerSlots.read(run_folder) if one.state.serves and one.is_live(now))
         if workers:
-            found.append(RunningGateway(run_folder, int(port), workers))
+            found.append(RunningGateway(run_folder, port, workers))
     return found
 
 
