@@ -1,11 +1,11 @@
 """A whole conversation over WebSockets without a socket, so that a test reads as a transcript.
 
     talk = talks(configuration(...))                    # a fixture; settings are those of `Play`
-    talk.connect("/v1/realtime?model=gpt-test")         # a client's handshake; the provider takes it
+    talk.join("/v1/realtime?model=gpt-test")            # a client's handshake; the provider takes it
     talk.says({"type": "response.create"})              # the client says something
-    assert talk.provider.heard == [...]                 # what has reached the provider
-    talk.provider.says({"type": "response.created"})    # the provider says something
-    assert talk.client.heard == [...]                   # what has reached the client
+    assert talk.told() == [...]                         # what has reached the provider
+    talk.socket.says({"type": "response.created"})      # the provider says something
+    assert talk.hears() == [...]                        # what has reached the client
 
 The conversation, its turns, the compiled configuration, limits, metrics and records are the real ones. Only sockets,
 clocks and threads are played.
@@ -27,8 +27,8 @@ from gateway.downstream.head import HeadLimits, RequestHead, parse_head
 from gateway.errors import GatewayError
 from gateway.frames import Message
 from gateway.snapshot import Binding
-from gateway.socket_ports import SocketKind, SocketListener, SocketOpener, SocketRequest
 from gateway.socket_ports import Message as AnyMessage
+from gateway.socket_ports import SocketKind, SocketListener, SocketOpener, SocketRequest
 from tests.playbook import KEY, Play
 
 
@@ -134,6 +134,17 @@ class Provider(Socket):
         self.cancelled = True
 
 
+class Dialler:
+    """Asks for providers' sockets, and lets the test decide."""
+
+    def __init__(self, providers: list[Provider]) -> None:
+        self._providers = providers
+
+    def open(self, request: SocketRequest, opener: SocketOpener) -> Provider:
+        self._providers.append(Provider(request, opener))
+        return self._providers[-1]
+
+
 class Upgrade:
     """A client's handshake."""
 
@@ -174,12 +185,7 @@ class Talk(Play):
         super().__init__(folder, text, **settings)
         self.providers: list[Provider] = []
         self.upgrade: Upgrade
-        self.services.sockets = self
-
-    def open(self, request: SocketRequest, opener: SocketOpener) -> Provider:  # type: ignore[override]
-        """`SocketDialler.open`."""
-        self.providers.append(Provider(request, opener))
-        return self.providers[-1]
+        self.services.sockets = Dialler(self.providers)
 
     def knock(self, path: str, *, headers: Sequence[str] = (), subprotocols: Sequence[str] = ()) -> Upgrade:
         """A handshake comes; the provider has not been heard of yet."""
@@ -199,7 +205,7 @@ class Talk(Play):
             self.upgrade.refuse(error)
         return self.upgrade
 
-    def connect(self, path: str = "/v1/realtime?model=gpt-test", **options: Any) -> Socket:
+    def join(self, path: str = "/v1/realtime?model=gpt-test", **options: Any) -> Socket:
         """A handshake comes, and every provider that is asked for a socket takes it."""
         self.knock(path, **options)
         for provider in self.providers:

@@ -83,18 +83,25 @@ def test_the_model_of_the_path_is_the_providers_own_there(talks: Callable[..., T
     assert talk.metric("keeptrusts_gateway_open_websockets") == 1
 
 
+_DEPLOYMENT = "deployment=gpt-test"
+
+
 @pytest.mark.parametrize(
     ("path", "base_url", "asked"),
     [
-        ("/openai/realtime?api-version=2024-10-01-preview&deployment=gpt-test", "https://x.test", b"/openai/realtime?api-version=2024-10-21&deployment=gpt-test"),
-        ("/openai/v1/realtime?model=gpt-test", "https://x.test/openai/v1", b"/openai/v1/realtime?model=gpt-test"),
+        (
+            f"/openai/realtime?api-version=2024-10-01-preview&{_DEPLOYMENT}",
+            "https://x.test",
+            f"/openai/realtime?api-version=2024-10-21&{_DEPLOYMENT}",
+        ),
+        ("/openai/v1/realtime?model=gpt-test", "https://x.test/openai/v1", "/openai/v1/realtime?model=gpt-test"),
     ],
-)  # fmt: skip
-def test_azures_paths(talks: Callable[..., Talk], path: str, base_url: str, asked: bytes) -> None:
+)
+def test_azures_paths(talks: Callable[..., Talk], path: str, base_url: str, asked: str) -> None:
     one = target(provider="azure-openai").replace("http://one.test/v1", base_url)
     talk = talks(configuration(one))
-    talk.connect(path)
-    assert talk.socket.asked.target == asked
+    talk.join(path)
+    assert talk.socket.asked.target == asked.encode()
     assert b"api-key: sk-provider\r\n" in talk.socket.asked.fields
 
 
@@ -148,7 +155,7 @@ def test_a_client_that_leaves_before_it_is_accepted(talks: Callable[..., Talk]) 
 
 def test_an_unguarded_message_goes_on_as_it_was_read(talks: Callable[..., Talk]) -> None:
     talk = talks()
-    talk.connect()
+    talk.join()
     odd = b'{ "type": "conversation.item.delete",  "item_id":"x" }'
     talk.says(odd)
     assert talk.socket.sent == [odd]
@@ -157,7 +164,7 @@ def test_an_unguarded_message_goes_on_as_it_was_read(talks: Callable[..., Talk])
 
 def test_audio_goes_on_unread_under_any_policy(talks: Callable[..., Talk]) -> None:
     talk = talks(configuration(policies=dlp(terms="[secret]"), chain="dlp-filter"))
-    talk.connect()
+    talk.join()
     audio = b'{"type":"input_audio_buffer.append","audio":"secretAA=="}'
     talk.says(audio)
     assert [one.data for one in talk.socket.forwarded] == [audio]
@@ -165,7 +172,7 @@ def test_audio_goes_on_unread_under_any_policy(talks: Callable[..., Talk]) -> No
 
 def test_a_redacted_message_is_the_same_otherwise(talks: Callable[..., Talk]) -> None:
     talk = talks(configuration(policies=dlp("redact"), chain="audit-logger, dlp-filter"))
-    talk.connect()
+    talk.join()
     talk.says(b'{"type": "session.update", "session": {"speed": 1.50,  "instructions": "keep the secret"}}')
     assert talk.socket.sent == [
         b'{"type": "session.update", "session": {"speed": 1.50,  "instructions": "keep the [REDACTED:term]"}}'
@@ -176,25 +183,30 @@ def test_a_redacted_message_is_the_same_otherwise(talks: Callable[..., Talk]) ->
     assert verdicts == ["redact"]
 
 
+_TOOL = {"type": "function", "name": "f"}
+_SPOKEN = {"type": "input_audio", "audio": "AA", "transcript": "secret"}
+
+
 @pytest.mark.parametrize(
     "message",
     [
         item("a secret", event_id="mine"),
         {"type": "session.update", "session": {"instructions": "secret"}},
-        {"type": "session.update", "session": {"tools": [{"type": "function", "name": "f", "description": "secret"}]}},
+        {"type": "session.update", "session": {"tools": [{**_TOOL, "description": "secret"}]}},
         {"type": "session.update", "session": {"audio": {"input": {"transcription": {"prompt": "say secret"}}}}},
+        {"type": "session.update", "session": {"prompt": {"id": "p", "variables": {"name": "secret"}}}},
         {"type": "response.create", "response": {"instructions": "secret"}},
         {"type": "response.create", "response": {"input": [item("the secret")["item"]]}},
-        {"type": "response.create", "response": {"tools": [{"type": "function", "name": "f", "parameters": {"x": "secret"}}]}},
-        {"type": "conversation.item.create", "item": {"type": "function_call_output", "call_id": "c", "output": "secret"}},
-        {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": [{"type": "input_audio", "audio": "AA", "transcript": "secret"}]}},
+        {"type": "response.create", "response": {"tools": [{**_TOOL, "parameters": {"x": "secret"}}]}},
+        {"type": "conversation.item.create", "item": {"type": "function_call_output", "output": "secret"}},
+        {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": [_SPOKEN]}},
         {"type": "conversation.item.create", "item": {"type": "mcp_approval_response", "reason": "secret"}},
         {"type": "some.new.event", "whatever": {"deep": ["the secret"]}},
     ],
-)  # fmt: skip
+)
 def test_a_blocked_message_is_answered_and_not_forwarded(talks: Callable[..., Talk], message: dict[str, Any]) -> None:
     talk = talks(configuration(policies=dlp(), chain="audit-logger, dlp-filter"))
-    talk.connect()
+    talk.join()
     talk.says(message)
     assert talk.socket.sent == []
     (error,) = talk.hears()
@@ -224,7 +236,7 @@ def test_what_two_parsers_could_read_differently_is_refused(
     talks: Callable[..., Talk], message: bytes, code: str
 ) -> None:
     talk = talks(configuration(policies=dlp(), chain="dlp-filter"))
-    talk.connect()
+    talk.join()
     talk.says(message)
     assert talk.socket.sent == []
     assert talk.hears()[0]["error"]["code"] == code
@@ -232,7 +244,7 @@ def test_what_two_parsers_could_read_differently_is_refused(
 
 def test_a_large_message_is_screened_in_a_thread_and_keeps_its_place(talks: Callable[..., Talk]) -> None:
     talk = talks(configuration(policies=dlp("redact"), chain="dlp-filter"))
-    client = talk.connect()
+    client = talk.join()
     talk.says(item("x " * 20_000 + "secret"))
     assert client.pauses == {"examination"}
     assert talk.socket.sent == []
@@ -243,7 +255,7 @@ def test_a_large_message_is_screened_in_a_thread_and_keeps_its_place(talks: Call
 
 def test_a_thread_that_does_not_come_back(talks: Callable[..., Talk]) -> None:
     talk = talks(configuration(policies=dlp(), chain="dlp-filter"))
-    client = talk.connect()
+    client = talk.join()
     talk.says(item("x " * 20_000))
     talk.advance(31.0)
     assert talk.hears()[0]["error"]["code"] == "input_blocked"
@@ -256,7 +268,7 @@ def test_a_thread_that_does_not_come_back(talks: Callable[..., Talk]) -> None:
 def test_values_have_one_placeholder_throughout_and_come_back(talks: Callable[..., Talk]) -> None:
     policies = "\n  pii-detector: {entities: [email], restore: true}\n"
     talk = talks(configuration(policies=policies, chain="pii-detector"))
-    talk.connect()
+    talk.join()
     talk.says(item("I am a@example.com"), item("Write b@example.com, not a@example.com"), CREATE)
     texts = [one["item"]["content"][0]["text"] for one in talk.told()[:2]]
     assert texts == ["I am <EMAIL_1>", "Write <EMAIL_3>, not <EMAIL_1>"]
@@ -272,7 +284,7 @@ def test_values_have_one_placeholder_throughout_and_come_back(talks: Callable[..
 
 def test_a_forbidden_model_in_a_frame_is_refused_in_band(talks: Callable[..., Talk]) -> None:
     talk = talks(configuration(target(), target("two", "other")), key=gateway_key(models=frozenset({"gpt-test"})))
-    talk.connect()
+    talk.join()
     for model, code in (("other", "model_not_allowed"), ("unknown", "model_not_found")):
         talk.says({"type": "session.update", "event_id": "e", "session": {"type": "realtime", "model": model}})
         (error,) = talk.hears()
@@ -283,14 +295,14 @@ def test_a_forbidden_model_in_a_frame_is_refused_in_band(talks: Callable[..., Ta
 
 def test_another_model_needs_another_connection(talks: Callable[..., Talk]) -> None:
     talk = talks(configuration(target(), target("two", "other")))
-    talk.connect()
+    talk.join()
     talk.says({"type": "session.update", "session": {"model": "other"}})
     assert talk.hears()[0]["error"]["param"] == "session.model"
 
 
 def test_an_alias_in_a_frame_is_the_providers_own_name_there(talks: Callable[..., Talk]) -> None:
     talk = talks(configuration(target(upstream_model="gpt-realtime")))
-    talk.connect()
+    talk.join()
     talk.says(b'{"type":"session.update", "session":{"mod\\u0065l":"gpt-test" }}')
     assert talk.socket.sent == [b'{"type":"session.update", "session":{"mod\\u0065l":"gpt-realtime" }}']
 
@@ -298,11 +310,11 @@ def test_an_alias_in_a_frame_is_the_providers_own_name_there(talks: Callable[...
 def test_a_transcribers_model_must_be_on_the_keys_list(talks: Callable[..., Talk]) -> None:
     update = {"type": "session.update", "session": {"audio": {"input": {"transcription": {"model": "whisper-1"}}}}}
     talk = talks(key=gateway_key(models=frozenset({"gpt-test"})))
-    talk.connect()
+    talk.join()
     talk.says(update)
     assert talk.hears()[0]["error"]["code"] == "model_not_allowed"
     free = talks()
-    free.connect()
+    free.join()
     free.says(update)
     assert free.told() == [update]
 
@@ -312,7 +324,7 @@ def test_a_transcribers_model_must_be_on_the_keys_list(talks: Callable[..., Talk
 
 def test_an_unguarded_answer_is_forwarded_and_recorded(talks: Callable[..., Talk]) -> None:
     talk = talks()
-    talk.connect()
+    talk.join()
     talk.says(item("hello"), CREATE)
     assert [one["kind"] for one in talk.records] == ["start", "start"]
     events = answer("Hi ", "there")
@@ -335,7 +347,7 @@ GUARDED = configuration(
 
 def test_a_phrase_over_ten_deltas_is_redacted_everywhere(talks: Callable[..., Talk]) -> None:
     talk = talks(GUARDED)
-    talk.connect()
+    talk.join()
     talk.says(CREATE)
     pieces = ["A b", "a", "n", "n", "e", "d ", "ph", "ra", "s", "e, and more"]
     talk.socket.says(*answer(*pieces))
@@ -353,7 +365,7 @@ def test_a_phrase_over_ten_deltas_is_redacted_everywhere(talks: Callable[..., Ta
 
 def test_what_stays_as_it_is_goes_on_as_the_bytes_it_was(talks: Callable[..., Talk]) -> None:
     talk = talks(GUARDED)
-    talk.connect()
+    talk.join()
     talk.says(CREATE)
     events = answer("Quite ", "harmless")
     talk.socket.says(*events)
@@ -365,7 +377,7 @@ def test_what_stays_as_it_is_goes_on_as_the_bytes_it_was(talks: Callable[..., Ta
                                   "response.audio_transcript", "response.mcp_call_arguments"])  # fmt: skip
 def test_texts_of_all_names_are_guarded(talks: Callable[..., Talk], name: str) -> None:
     talk = talks(GUARDED)
-    talk.connect()
+    talk.join()
     talk.says(CREATE)
     talk.socket.says(created(), delta("a banned ", type=f"{name}.delta"), delta("phrase", type=f"{name}.delta"))
     assert b"banned" not in b"".join(talk.client_socket.sent[1:])
@@ -373,7 +385,7 @@ def test_texts_of_all_names_are_guarded(talks: Callable[..., Talk], name: str) -
 
 def test_audio_is_forwarded_unread(talks: Callable[..., Talk]) -> None:
     talk = talks(GUARDED)
-    talk.connect()
+    talk.join()
     talk.says(CREATE)
     audio = b'{"type":"response.output_audio.delta","response_id":"resp_1","item_id":"item_1","delta":"AAAA"}'
     talk.socket.says(created(), audio)
@@ -382,7 +394,7 @@ def test_audio_is_forwarded_unread(talks: Callable[..., Talk]) -> None:
 
 def test_a_blocked_answer_is_cancelled_and_fails(talks: Callable[..., Talk]) -> None:
     talk = talks(GUARDED.replace("redact", "block"))
-    talk.connect()
+    talk.join()
     talk.says(CREATE)
     talk.told()
     talk.socket.says(created(), delta("A banned "), delta("phrase"), delta(" and more"))
@@ -406,7 +418,7 @@ def test_a_blocked_answer_is_cancelled_and_fails(talks: Callable[..., Talk]) -> 
 
 def test_hold_done_has_the_last_word(talks: Callable[..., Talk]) -> None:
     talk = talks(configuration(policies=dlp("block", "[output]", "[falcon]"), chain="audit-logger, dlp-filter"))
-    talk.connect()
+    talk.join()
     talk.says(CREATE)
     events = answer("A fal", "con")
     talk.socket.says(*events)
@@ -420,7 +432,7 @@ def test_hold_done_has_the_last_word(talks: Callable[..., Talk]) -> None:
 def test_buffered_answers_come_when_they_have_been_judged(talks: Callable[..., Talk]) -> None:
     policies = dlp("redact", "[output]", "[falcon]", ", streaming: buffer")
     talk = talks(configuration(policies=policies, chain="dlp-filter"))
-    talk.connect()
+    talk.join()
     talk.says(CREATE)
     events = answer("A fal", "con")
     talk.socket.says(*events[:-1])
@@ -433,7 +445,7 @@ def test_buffered_answers_come_when_they_have_been_judged(talks: Callable[..., T
 
 def test_a_long_answer_is_reviewed_in_a_thread_and_nothing_overtakes_it(talks: Callable[..., Talk]) -> None:
     talk = talks(configuration(policies=dlp("block", "[output]", "[falcon]"), chain="dlp-filter"))
-    talk.connect()
+    talk.join()
     talk.says(CREATE)
     talk.socket.says(created(), done("long " * 10_000))
     assert talk.socket.pauses == {"review"}
@@ -445,7 +457,7 @@ def test_a_long_answer_is_reviewed_in_a_thread_and_nothing_overtakes_it(talks: C
 
 def test_what_a_user_was_heard_to_say_is_guarded(talks: Callable[..., Talk]) -> None:
     talk = talks(GUARDED)
-    talk.connect()
+    talk.join()
     place = {"item_id": "item_9", "content_index": 0}
     name = "conversation.item.input_audio_transcription"
     talk.socket.says(
@@ -460,16 +472,18 @@ def test_what_a_user_was_heard_to_say_is_guarded(talks: Callable[..., Talk]) -> 
 
 def test_a_response_that_nobody_asked_for_is_a_turn_as_well(talks: Callable[..., Talk]) -> None:
     talk = talks()
-    talk.connect()
+    talk.join()
     talk.socket.says(*answer("I heard you stop"))
     (turn,) = talk.turns
     assert (turn["outcome"], turn["completion_tokens"]) == ("completed", 5)
 
 
-@pytest.mark.parametrize(("status", "outcome"), [("failed", "failed"), ("cancelled", "cancelled"), ("incomplete", "completed")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "outcome"), [("failed", "failed"), ("cancelled", "cancelled"), ("incomplete", "completed")]
+)
 def test_how_a_response_ends(talks: Callable[..., Talk], status: str, outcome: str) -> None:
     talk = talks()
-    talk.connect()
+    talk.join()
     talk.says(CREATE)
     talk.socket.says(created(), done("", status=status))
     assert talk.turns[0]["outcome"] == outcome
@@ -477,7 +491,7 @@ def test_how_a_response_ends(talks: Callable[..., Talk], status: str, outcome: s
 
 def test_an_error_about_a_wish_ends_it(talks: Callable[..., Talk]) -> None:
     talk = talks()
-    talk.connect()
+    talk.join()
     talk.says({**CREATE, "event_id": "one"}, {**CREATE, "event_id": "two"})
     talk.socket.says({"type": "error", "event_id": "e", "error": {"code": "x", "event_id": "two"}})
     assert [one["outcome"] for one in talk.turns] == ["failed"]
@@ -490,7 +504,7 @@ def test_an_error_about_a_wish_ends_it(talks: Callable[..., Talk]) -> None:
 
 def test_a_limit_is_told_in_band_and_settled_by_what_was_used(talks: Callable[..., Talk]) -> None:
     talk = talks(key=gateway_key(requests_per_minute=2, max_concurrency=1))
-    talk.connect()
+    talk.join()
     talk.says(CREATE)
     talk.told()
     talk.says({**CREATE, "event_id": "second"})
@@ -508,7 +522,7 @@ def test_a_limit_is_told_in_band_and_settled_by_what_was_used(talks: Callable[..
 
 def test_a_response_that_nobody_asked_for_is_cancelled_beyond_the_limit(talks: Callable[..., Talk]) -> None:
     talk = talks(key=gateway_key(requests_per_minute=1))
-    talk.connect()
+    talk.join()
     talk.socket.says(*answer("one"))
     talk.hears()
     talk.socket.says(created("resp_2"))
@@ -523,10 +537,10 @@ def test_a_response_that_nobody_asked_for_is_cancelled_beyond_the_limit(talks: C
 
 def test_close_codes_go_both_ways(talks: Callable[..., Talk]) -> None:
     one, two = talks(), talks()
-    one.connect()
+    one.join()
     one.client_socket.leaves(4001, "my own")
     assert one.socket.closed == (4001, "my own")
-    two.connect()
+    two.join()
     two.says(CREATE)
     two.socket.leaves(1013, "too busy")
     assert two.client_socket.closed == (1013, "too busy")
@@ -535,7 +549,7 @@ def test_close_codes_go_both_ways(talks: Callable[..., Talk]) -> None:
 
 def test_a_provider_that_vanishes(talks: Callable[..., Talk]) -> None:
     talk = talks()
-    talk.connect()
+    talk.join()
     talk.socket.leaves(1006)
     assert talk.client_socket.closed is not None
     assert talk.client_socket.closed[0] == 1011
@@ -544,7 +558,7 @@ def test_a_provider_that_vanishes(talks: Callable[..., Talk]) -> None:
 @pytest.mark.parametrize(("error", "code"), [(InvalidAPIKey("revoked"), 1008), (Draining(), 1001)])
 def test_early_ends(talks: Callable[..., Talk], error: Any, code: int) -> None:
     talk = talks()
-    talk.connect()
+    talk.join()
     talk.says(CREATE)
     for one in list(talk.services.active):
         one.end_early(error)
@@ -556,7 +570,7 @@ def test_early_ends(talks: Callable[..., Talk], error: Any, code: int) -> None:
 
 def test_a_slow_side_slows_the_other(talks: Callable[..., Talk]) -> None:
     talk = talks()
-    client = talk.connect()
+    client = talk.join()
     client.listener.on_paused()
     assert talk.socket.pauses == {"client"}
     client.listener.on_resumed()
@@ -580,7 +594,7 @@ def responses(*pieces: str, id: str = "resp_1", **more: Any) -> list[dict[str, A
     message = {"id": "msg_1", "type": "message", "role": "assistant", "content": [part]}
     place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
     usage = {"input_tokens": 3, "output_tokens": 4}
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "response.created", "response": {"id": id, "output": []}},
         *[{"type": "response.output_text.delta", **place, "delta": piece} for piece in pieces],
         {"type": "response.output_text.done", **place, "text": whole},
@@ -591,7 +605,7 @@ def responses(*pieces: str, id: str = "resp_1", **more: Any) -> list[dict[str, A
 
 def test_responses_connect_to_whom_the_first_message_names(talks: Callable[..., Talk]) -> None:
     talk = talks(configuration(target(upstream_model="gpt-5"), target("two", "other")))
-    client = talk.connect("/v1/responses")
+    client = talk.join("/v1/responses")
     assert talk.providers == []
     talk.says(wish())
     assert client.pauses == {"connecting"}
@@ -618,8 +632,9 @@ def test_responses_connect_to_whom_the_first_message_names(talks: Callable[..., 
 )
 def test_models_of_responses_are_checked_in_band(talks: Callable[..., Talk], model: str | None, code: str) -> None:
     talk = talks(configuration(target(), target("two", "other")), key=gateway_key(models=frozenset({"gpt-test"})))
-    talk.connect("/v1/responses")
-    talk.says({**CREATE, "input": "x", "stream_id": "lane", **({"model": model} if model else {})})
+    talk.join("/v1/responses")
+    named: dict[str, Any] = {"model": model} if model else {}
+    talk.says({**CREATE, "input": "x", "stream_id": "lane", **named})
     (error,) = talk.hears()
     assert (error["type"], error["error"]["code"], error["stream_id"]) == ("error", code, "lane")
     assert error["status"] in (403, 404)
@@ -628,7 +643,7 @@ def test_models_of_responses_are_checked_in_band(talks: Callable[..., Talk], mod
 
 def test_a_provider_that_cannot_be_reached_is_told_in_band(talks: Callable[..., Talk]) -> None:
     talk = talks()
-    client = talk.connect("/v1/responses")
+    client = talk.join("/v1/responses")
     talk.says(wish())
     talk.socket.refuses(UpstreamUnreachable("no way"))
     assert talk.hears()[0]["error"]["code"] == "upstream_unreachable"
@@ -641,7 +656,7 @@ def test_a_provider_that_cannot_be_reached_is_told_in_band(talks: Callable[..., 
 
 def test_lanes_are_responses_of_their_own(talks: Callable[..., Talk]) -> None:
     talk = talks(GUARDED)
-    talk.connect("/v1/responses")
+    talk.join("/v1/responses")
     talk.says(wish(stream_id="a"))
     talk.socket.accepts()
     talk.says(wish(stream_id="b"))
@@ -657,7 +672,7 @@ def test_lanes_are_responses_of_their_own(talks: Callable[..., Talk]) -> None:
 
 def test_an_error_event_ends_the_response_of_its_lane(talks: Callable[..., Talk]) -> None:
     talk = talks()
-    talk.connect("/v1/responses")
+    talk.join("/v1/responses")
     talk.says(wish(stream_id="a"))
     talk.socket.accepts()
     talk.socket.says(
@@ -669,7 +684,7 @@ def test_an_error_event_ends_the_response_of_its_lane(talks: Callable[..., Talk]
 
 def test_a_blocked_answer_of_responses_ends_with_an_error(talks: Callable[..., Talk]) -> None:
     talk = talks(GUARDED.replace("redact", "block"))
-    talk.connect("/v1/responses")
+    talk.join("/v1/responses")
     talk.says(wish())
     talk.socket.accepts()
     talk.socket.says(*responses("A banned ", "phrase"))
@@ -682,7 +697,7 @@ def test_a_blocked_answer_of_responses_ends_with_an_error(talks: Callable[..., T
 
 def test_steering_is_screened(talks: Callable[..., Talk]) -> None:
     talk = talks(configuration(policies=dlp(), chain="dlp-filter"))
-    talk.connect("/v1/responses")
+    talk.join("/v1/responses")
     talk.says({"type": "response.steer", "previous_response_id": "resp_1", "input": "x"})
     assert talk.hears()[0]["error"]["code"] == "invalid_request"
     talk.says(wish())
