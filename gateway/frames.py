@@ -145,6 +145,13 @@ class Reader:
         """Bytes that are kept because their frame or message is not whole."""
         return len(self._buffer) - self._at + self._waiting + len(self._joined)
 
+    def drop(self) -> None:
+        """Forget what is held: the reader is of no more use."""
+        self._buffer = b""
+        self._at = 0
+        self._pieces.clear()
+        self._joined.clear()
+
     def feed(self, data: bytes) -> None:
         """Take what was read."""
         if self._pieces:

@@ -402,6 +402,7 @@ class Socket(asyncio.Protocol):
         self._drop()
 
     def _drop(self) -> None:
+        self.deadline = NEVER
         if self._state is not State.GONE:
             self._state = State.FINISHED
             self._transport.abort()
@@ -413,6 +414,8 @@ class Socket(asyncio.Protocol):
         elif self._state is not State.CLOSING:
             return
         self._enter(State.FAILED)
+        self._reader.drop()
+        self._account()
         if self._transport.can_write_eof():
             # A close now, with input unread, would reset the connection and destroy the frame that says why.
             self._transport.write_eof()

@@ -31,6 +31,7 @@ from gateway.application import GatewayApplication
 from gateway.audit.writer import DEFAULT_CHECKPOINTS, AuditLog, Checkpoints
 from gateway.config.load import load_text
 from gateway.config.schema import AuthMode, Gateway
+from gateway.conversation import converse
 from gateway.cors import origins
 from gateway.downstream.access import access
 from gateway.downstream.certificate import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, Certificate, CertificateInvalid
@@ -50,11 +51,14 @@ from gateway.run_file import RunFile, WorkerOptions, read_run_file
 from gateway.services import Services
 from gateway.snapshot import Compiler, Snapshot
 from gateway.types import Destination, Origin, Timeouts
+from gateway.upgrades import Upgrades
 from gateway.upstream.credentials.keeper import Keepers
 from gateway.upstream.credentials.source import Machine
 from gateway.upstream.egress import Egress
 from gateway.upstream.pool import Pools
+from gateway.upstream.websocket import UpstreamSockets
 from gateway.vitals import Vitals
+from gateway.websocket import SocketLimits, Sockets
 
 SWEEP_SECONDS: Final = 0.1
 """How often deadlines are looked at and the feed of keys is read."""
@@ -173,6 +177,7 @@ class Worker:
         self._application = GatewayApplication(
             self.services, self._metrics, mode=compiled.run_file.auth, control=self._control, status=self._status
         )
+        self._wire_sockets(gateway)
         self._downstream = Server(self._application, _limits(gateway), time.monotonic, time.time)
         self._configure_downstream(gateway)
         self._vitals = Vitals(
@@ -188,6 +193,13 @@ class Worker:
         self._downstream.configure(_limits(gateway), access(gateway.ip_allowlist, gateway.trusted_proxies))
         self.services.views = views(gateway.limits.json_depth)
         self._application.origins = origins(gateway.cors.allowed_origins, gateway.cors.max_age_seconds)
+
+    def _wire_sockets(self, gateway: Gateway) -> None:
+        self._sockets = Sockets(_socket_limits(gateway), time.monotonic, self.services.report_bug)
+        self._upstream_sockets = UpstreamSockets(self._loop, self._sockets, self._pools.dialler, self._loop.time)
+        self.services.sockets = self._upstream_sockets
+        self._upgrades = Upgrades(self.services, self._sockets, converse, enabled=gateway.websocket.enabled)
+        self._application.upgrades = self._upgrades
 
     def _watch_credentials(self, compiled: Compiled) -> None:
         """Fetch what the targets need, before a request does. With `passthrough` clients bring their own."""
@@ -267,6 +279,8 @@ class Worker:
         self._downstream.sweep()
         self._application.sweep()
         self._pools.sweep(now)
+        self._upstream_sockets.sweep(now)
+        self._sockets.sweep()
         self._read_keys()
         self._slots.publish(heartbeat=time.time())
         self._vitals.observe(now, late)
@@ -319,6 +333,8 @@ class Worker:
         self.services.snapshot = compiled.snapshot
         self._application.mode = compiled.run_file.auth
         self._configure_downstream(compiled.settings.gateway)
+        self._sockets.limits = _socket_limits(compiled.settings.gateway)
+        self._upgrades.enabled = compiled.settings.gateway.websocket.enabled
         self._audit.retention_days = _retention_days(compiled.snapshot)
         self._audit.checkpoints = _checkpoints(compiled.snapshot)
         logging.getLogger().setLevel(compiled.run_file.log_level.upper())
@@ -353,10 +369,13 @@ class Worker:
             seconds = max(seconds - (self._loop.time() - began), 0.0)
         self.services.draining = True
         self._downstream.drain()
-        await self._until(lambda: not (self.services.active or self._downstream.unfinished) or self._hurried, seconds)
+        await self._until(lambda: not self._busy or self._hurried, seconds)
         for exchange in list(self.services.active):
             exchange.end_early(Draining("The gateway is shutting down; try again."))
-        await self._until(lambda: not self._downstream.unfinished, FLUSH_SECONDS)
+        self._sockets.drain()
+        await self._until(lambda: not (self._downstream.unfinished or self._sockets.clients), FLUSH_SECONDS)
+        self._upstream_sockets.close()
+        self._sockets.abort()
         await self._keepers.close()
         self._pools.close()
         for connection in list(self._downstream.connections):
@@ -368,11 +387,25 @@ class Worker:
         self._usage.close()
         self._slots.publish(state=WorkerState.STOPPED)
 
+    @property
+    def _busy(self) -> bool:
+        """Something is under way: a request, an answer that has not gone out, a conversation."""
+        return bool(self.services.active or self._downstream.unfinished or self._sockets.clients)
+
     async def _until(self, done: Callable[[], bool], seconds: float) -> None:
         """Look again and again; polled, since it happens once in a worker's life and the ends have many causes."""
         deadline = self._loop.time() + seconds
         while not done() and self._loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS)
+
+
+def _socket_limits(gateway: Gateway) -> SocketLimits:
+    return SocketLimits(
+        message_bytes=gateway.websocket.max_message_size_bytes,
+        idle_seconds=gateway.websocket.idle_timeout_seconds,
+        buffered_bytes=gateway.limits.buffered_bytes,
+        write_idle_seconds=gateway.limits.write_idle_seconds,
+    )
 
 
 def _limits(gateway: Gateway) -> DownstreamLimits:

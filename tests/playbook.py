@@ -134,6 +134,9 @@ class Transport(asyncio.Transport):
     def is_closing(self) -> bool:
         return self._closing
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        pass  # whoever plays tells it of what happens
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
 
