@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from gateway import metrics, warm_path
 from gateway.audit.record import Outcome, finish_record, start_record
-from gateway.authenticate import authenticate, require_local
+from gateway.authenticate import authenticate, is_local
 from gateway.config.schema import AuthMode
 from gateway.control_relay import ControlRelay
 from gateway.cors import CrossOriginClient, Origins
@@ -199,10 +199,9 @@ class GatewayApplication:
 
     def _serve(self, endpoint: Endpoint, head: RequestHead, client: Client) -> Handler | None:
         if endpoint.place is Place.CONTROL:
-            if head.path != b"/metrics":
-                # What only this machine's own users may see; for all others there is nothing here.
-                require_local(head, client.peer)
-            return ControlRelay(self._services, self._control, head, client, self._shown_id(head))
+            # Who may see what is for the control process to say, which knows people, sessions and access keys.
+            local = is_local(head, client.peer)
+            return ControlRelay(self._services, self._control, head, client, self._shown_id(head), local=local)
         if endpoint.place is Place.HEALTH:
             self._reply(head, client, 200, {"status": "ok"})
         elif endpoint.place is Place.READY:

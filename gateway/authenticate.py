@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.config.schema import AuthMode
 from gateway.downstream.head import RequestHead
-from gateway.errors import ForbiddenOrigin, InvalidAPIKey, NotFound
+from gateway.errors import ForbiddenOrigin, InvalidAPIKey
 from gateway.http1 import header_lines
 from gateway.snapshot import Binding, Snapshot
 
@@ -94,11 +94,15 @@ def _check_origin(request: RequestHead) -> None:
         raise ForbiddenOrigin
 
 
-def require_local(request: RequestHead, peer: str) -> None:
-    """For operator paths: only from this machine, and not by way of a browser. Raises NotFound or ForbiddenOrigin."""
+def is_local(request: RequestHead, peer: str) -> bool:
+    """Whether a request is this machine's own user's: from a loopback address, by no other origin's page, no proxy."""
     if not (peer.startswith("127.") or peer == "::1"):
-        raise NotFound(f"There is nothing at {request.path[:100].decode('latin-1')}.")
-    _check_origin(request)
+        return False
+    try:
+        _check_origin(request)
+    except ForbiddenOrigin:
+        return False
+    return True
 
 
 def _host(authority: bytes) -> bytes:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateway.ports import Client, Connection, Ticket
     from gateway.services import Services
 
-_KEPT: Final = (b"host", b"authorization", b"cookie", b"origin", b"referer")
+_KEPT: Final = (b"host", b"authorization", b"cookie", b"origin", b"referer", b"x-forwarded-proto")
 """Fields that the data plane keeps to itself and that the control process must see."""
 _OURS: Final = HOP_BY_HOP | {b"content-length", b"x-request-id"}
 
@@ -26,9 +26,17 @@ class ControlRelay:
     """One request on its way to the control process."""
 
     def __init__(
-        self, services: Services, destination: Destination, request: RequestHead, client: Client, request_id: bytes
+        self,
+        services: Services,
+        destination: Destination,
+        request: RequestHead,
+        client: Client,
+        request_id: bytes,
+        *,
+        local: bool,
     ) -> None:
-        """`request_id` is shown to both sides."""
+        """`request_id` is shown to both sides; `local` says that it is this machine's own user who asks."""
+        self._local = local
         self._request_id = request_id
         self._services = services
         self._destination = destination
@@ -68,11 +76,12 @@ class ControlRelay:
         request = self._request
         path = request.path + (b"?" + request.query if request.query else b"")
         kept = header_lines((name, request.own[name]) for name in _KEPT if name in request.own)
-        head = b"%b %b HTTP/1.1\r\n%b%bx-request-id: %b\r\nx-forwarded-for: %b\r\ncontent-length: %d\r\n\r\n" % (
+        head = (b"%b %b HTTP/1.1\r\n%b%b%bx-request-id: %b\r\nx-forwarded-for: %b\r\ncontent-length: %d\r\n\r\n") % (
             request.method,
             path,
             kept,
-            b"".join(request.lines),
+            b"".join(line for line in request.lines if not line.startswith(b"x-kt-local:")),
+            b"x-kt-local: 1\r\n" if self._local else b"",
             self._request_id,
             self._client.peer.encode(),
             len(self._body),

@@ -26,7 +26,7 @@ from typing import Final
 import msgspec
 
 from gateway import metrics
-from gateway.config.load import LoadedConfiguration, load, source_files
+from gateway.config.load import LoadedConfiguration, kept_files, kept_folder, load, source_files
 from gateway.config.problems import ConfigurationInvalid
 from gateway.config.schema import AuthMode, Gateway
 from gateway.handover import Listeners, bequest, notify_manager, said_ready
@@ -153,7 +153,7 @@ class Supervisor:
         self._reload_success = counters.gauge(metrics.LAST_RELOAD_SUCCESS)
         self._reload_success.set(1)
         counters.gauge(metrics.BUILD_INFO, version=options.version).set(1)
-        self._stamp = _stamp(options.configurations)
+        self._stamp = self._look()
         self._generation = 0
         self._run_file = self._describe(loaded)
         # Not an argument: it may hold a password, and everybody can see those.
@@ -361,7 +361,7 @@ class Supervisor:
                 await asyncio.wait_for(asked.wait(), WATCH_SECONDS)
             forced = asked.is_set()
             asked.clear()
-            stamp = _stamp(self._options.configurations)
+            stamp = self._look()
             if forced or stamp == pending != self._stamp:
                 await self._reload(forced=forced)
             pending = stamp
@@ -371,9 +371,9 @@ class Supervisor:
 
         `forced`: also when no text has changed, since secrets and certificates may have.
         """
-        self._stamp = _stamp(self._options.configurations)
+        self._stamp = self._look()
         try:
-            loaded = load(self._options.configurations)
+            loaded = load(self._options.configurations, kept=kept_folder(self._options.run_folder))
         except (ConfigurationInvalid, OSError) as error:
             self._refuse(str(error))
             return
@@ -386,6 +386,9 @@ class Supervisor:
             self._refuse(fault)
         else:
             self._take_over(loaded[0].configuration.gateway)
+
+    def _look(self) -> tuple[tuple[str, int, int, int], ...]:
+        return _stamp([*self._options.configurations, *map(str, kept_files(kept_folder(self._options.run_folder)))])
 
     def _describe(self, loaded: Sequence[LoadedConfiguration]) -> RunFile:
         """What workers are given."""

@@ -105,7 +105,7 @@ class AuditLog:
         self,
         folder: Path,
         run_folder: Path,
-        worker: int,
+        worker: int | str,
         *,
         fail_mode: FailMode = FailMode.BLOCK,
         retention_days: int | None = None,

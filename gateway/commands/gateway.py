@@ -16,7 +16,7 @@ from gateway import metrics
 from gateway.commands.main import version
 from gateway.commands.output import fail
 from gateway.config.lint import lint
-from gateway.config.load import LoadedConfiguration, load
+from gateway.config.load import LoadedConfiguration, kept_folder, load
 from gateway.config.problems import ConfigurationInvalid
 from gateway.config.schema import AuthMode, LogFormat
 from gateway.downstream.certificate import CertificateInvalid, check
@@ -112,6 +112,12 @@ def run(
         FailMode(fail_mode) if fail_mode else None,
         version(),
     )
+    try:
+        # What the store keeps was left in the state folder by the last run; it holds from the first request on.
+        loaded = load(configurations, kept=kept_folder(options.run_folder))
+    except ConfigurationInvalid as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
     try:
         _run(options, loaded)
     except CannotStart as error:

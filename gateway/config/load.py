@@ -48,14 +48,27 @@ class LoadedConfiguration(Struct, frozen=True):
         return Problem(self.file, line, column, path, message, hint, severity)
 
 
-def load(paths: Iterable[str | Path], *, registry: Registry | None = None) -> list[LoadedConfiguration]:
+def kept_folder(run_folder: Path) -> Path:
+    """Where configurations that the store keeps stand as files: beside the run folders of a port, which take turns."""
+    port = run_folder.name.removeprefix("run-").removesuffix("-b")
+    return run_folder.with_name(f"configurations-{port}")
+
+
+def load(
+    paths: Iterable[str | Path], *, registry: Registry | None = None, kept: Path | None = None
+) -> list[LoadedConfiguration]:
     """Load files, and the `*.yaml` and `*.yml` of folders in the order of their names. The first is the default.
 
-    Configurations with `pack.enabled: false` are checked and left out. Raises ConfigurationInvalid with the problems of
+    Those in the folder `kept` take the place of others with the same id, or come after them. Configurations with `pack.enabled: false` are checked and left out. Raises ConfigurationInvalid with the problems of
     all files, also where two share an id, and where none is left.
     """
     paths = list(paths)
     loaded, problems = check(paths, registry=registry)
+    if kept is not None:
+        own, wrong = check(kept_files(kept), registry=registry)
+        replacing = {one.id: one for one in own}
+        loaded = [replacing.pop(one.id, one) for one in loaded] + list(replacing.values())
+        problems += wrong
     if problems:
         raise ConfigurationInvalid(problems)
     enabled = [one for one in loaded if one.configuration.pack.enabled]
@@ -117,6 +130,11 @@ def load_text(text: str | bytes, name: str, *, registry: Registry | None = None)
 def source_files(paths: Iterable[str | Path]) -> list[Path]:
     """The files that `load` reads for these paths, now."""
     return list(_files(paths, []))
+
+
+def kept_files(folder: Path) -> list[Path]:
+    """The configurations that the store keeps, as files; the folder need not be there."""
+    return sorted(file for file in folder.iterdir() if _is_configuration(file)) if folder.is_dir() else []
 
 
 def _files(paths: Iterable[str | Path], problems: list[Problem]) -> Iterator[Path]:

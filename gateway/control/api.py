@@ -1,67 +1,110 @@
 """What the control process answers over HTTP, on a Unix socket in the run folder that workers relay to.
 
-`/metrics`, `/api/v1/status`, what waits for a person (`escalation_api.py`) and what would become of a request
-(`explain_api.py`). Errors have the shape that the rest of the gateway's errors have.
+`/metrics`, the API `/api/v1` (`rest/`), and what workers ask (`internal.py`); with `gateway.admin_listen`, the first
+two on an address of its own as well. Errors have the shape that the rest of the gateway's errors have.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Protocol
 
-import orjson
 from aiohttp import web
 
 from gateway import exposition
-from gateway.control.escalation_api import add_routes, api_token
-from gateway.control.escalations import Escalations
-from gateway.control.explain_api import Explain
-from gateway.errors import GatewayError, MethodNotAllowed, NotFound, envelope
+from gateway.control import internal
+from gateway.control.api_token import api_token
+from gateway.control.configuration_keeper import ConfigurationKeeper
+from gateway.control.identity.gatekeeper import Gatekeeper, peer_of
+from gateway.control.identity.oidc import OIDCClient
+from gateway.control.identity.passwords import Passwords
+from gateway.control.identity.throttle import Throttle
+from gateway.control.rest.call import Handling, Plane, Source
+from gateway.control.rest.operations import Explainer
+from gateway.control.rest.server import API, errors_middleware
+from gateway.control.settings import InForce
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+MAX_BODY_BYTES = 1 << 20
+
+log = logging.getLogger("gateway.control")
 
 
-class Source(Protocol):
-    """What the answers are made of."""
+def no_reload() -> None:
+    """There is no supervisor to read the files again."""
 
-    run_folder: Path
 
-    def status(self, now: float) -> dict[str, Any]:
-        """The state of the gateway at `now`, Unix seconds."""
-
-    def escalations(self) -> Escalations | None:
-        """The requests that wait for a person; None while the store cannot be used."""
+def plane_of(
+    source: Source,
+    *,
+    passwords: Passwords | None = None,
+    clock: Callable[[], float] = time.time,
+    reload: Callable[[], None] = no_reload,
+) -> Plane:
+    """What the calls of one control process share. `reload` asks the supervisor to read the files now."""
+    in_force = InForce(source.run_folder)
+    token = api_token(source.run_folder.parent)
+    return Plane(
+        source=source,
+        in_force=in_force,
+        gatekeeper=Gatekeeper(token, lambda: in_force.settings),
+        passwords=passwords or Passwords(),
+        throttle=Throttle(time.monotonic),
+        oidc=OIDCClient(clock, time.monotonic),
+        keeper=ConfigurationKeeper(source.run_folder, source.store, in_force, reload),
+        explainer=Explainer(in_force),
+        clock=clock,
+    )
 
 
 @contextlib.asynccontextmanager
-async def serving(source: Source) -> AsyncIterator[Path]:
+async def serving(plane: Plane) -> AsyncIterator[Path]:
     """Answer on `<run>/control.sock` while inside. Raises OSError when there can be no such socket."""
-    path = source.run_folder / "control.sock"
-    runner = web.AppRunner(application(source), access_log=None, shutdown_timeout=1.0)
+    path = plane.source.run_folder / "control.sock"
+    runner = web.AppRunner(application(plane), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         path.unlink(missing_ok=True)  # an earlier process that was killed
         await web.UnixSite(runner, str(path)).start()
         path.chmod(0o600)  # the umask has kept others out in between
+        await _listen(runner, plane.settings.admin_listen)
         yield path
     finally:
         await runner.cleanup()
         path.unlink(missing_ok=True)
+        plane.passwords.close()
+        await plane.oidc.close()
 
 
-def application(source: Source) -> web.Application:
+async def _listen(runner: web.AppRunner, address: str | None) -> None:
+    """Answer on `admin_listen` too. Where it is taken, the socket is still there, and so are the workers' relays."""
+    if address is None:
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+    except OSError as error:
+        log.error("cannot listen on gateway.admin_listen", extra={"address": address, "reason": str(error)})
+
+
+def application(plane: Plane) -> web.Application:
     """The routes."""
-    app = web.Application(middlewares=[_errors])
-    app.router.add_get("/metrics", _Metrics(source.run_folder))
-    app.router.add_get("/api/v1/status", _Status(source))
-    token = api_token(source.run_folder.parent)
-    add_routes(app, source.escalations, token)
-    app.router.add_post("/api/v1/explain", Explain(source.run_folder, token).answer)
+    app = web.Application(middlewares=[errors_middleware, _nothing_internal], client_max_size=MAX_BODY_BYTES)
+    app.router.add_get("/metrics", _Metrics(plane.source.run_folder))
+    API(plane).add_to(app)
+    internal.add_routes(app, plane.store)
     return app
+
+
+@web.middleware
+async def _nothing_internal(request: web.Request, handler: Handling) -> web.StreamResponse:
+    """Whoever does not come by the Unix socket finds nothing of what workers ask."""
+    if request.path.startswith("/internal/") and peer_of(request) is not None:
+        raise web.HTTPNotFound
+    return await handler(request)
 
 
 class _Metrics:
@@ -74,29 +117,3 @@ class _Metrics:
         accept = request.headers.get("Accept", "")
         body, content_type = await asyncio.to_thread(exposition.negotiate, self._run_folder, accept)
         return web.Response(body=body, headers={"Content-Type": content_type})
-
-
-class _Status:
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
-    async def __call__(self, request: web.Request) -> web.Response:
-        return _json(200, orjson.dumps(self._source.status(time.time())))
-
-
-@web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except web.HTTPMethodNotAllowed as refused:
-        return _error(request, MethodNotAllowed(f"Use {refused.headers['Allow']}."), Allow=refused.headers["Allow"])
-    except web.HTTPNotFound:
-        return _error(request, NotFound(f"There is nothing at {request.path}."))
-
-
-def _error(request: web.Request, error: GatewayError, **headers: str) -> web.Response:
-    return _json(error.status, envelope(error, request.headers.get("x-request-id", "")), headers)
-
-
-def _json(status: int, body: bytes, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, body=body, headers={"Content-Type": "application/json", **(headers or {})})

@@ -31,7 +31,8 @@ from gateway.run_file import RunFile, read_run_file
 from gateway.types import GatewayKey
 
 if TYPE_CHECKING:
-    from gateway.control.escalations import Escalations
+    from gateway.control.rest.call import Plane
+    from gateway.control.store.store import Store
 
 USAGE_SECONDS: Final = 5.0
 """How old the last use of a key may be in the store."""
@@ -76,10 +77,9 @@ class Control:
             "workers": [_worker_row(worker, now) for worker in workers],
         }
 
-    def escalations(self) -> Escalations | None:
-        """The requests that wait for a person; None while the store cannot be used."""
-        store = self._feed.store
-        return None if store is None else store.escalations
+    def store(self) -> Store | None:
+        """The store; None while it cannot be used."""
+        return self._feed.store
 
     def _configurations(self) -> dict[str, Any]:
         try:
@@ -92,10 +92,25 @@ class Control:
         # In a thread: to import aiohttp takes 0.2 s, in which keys must go on.
         api = await asyncio.to_thread(importlib.import_module, "gateway.control.api")
         try:
-            async with api.serving(self):
-                await asyncio.Event().wait()
+            plane = api.plane_of(self, reload=_ask_for_reload)
+            async with api.serving(plane):
+                await self._keep_house(plane)
         except OSError as error:
             log.error("the control process cannot be reached; keys go on", extra={"reason": str(error)})
+
+    async def _keep_house(self, plane: Plane) -> None:
+        """What people do over the API comes into force and into the audit log; until cancelled."""
+        from gateway.control import setup_link
+        from gateway.control.trail import TrailRecorder
+
+        trail = TrailRecorder(self.run_folder, self.store)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(plane.keeper.run())
+                tasks.create_task(trail.run())
+                tasks.create_task(setup_link.announce(self.store, lambda: plane.settings.base_url))
+        finally:
+            await trail.close()
 
     def _note_owners(self, keys: Iterable[GatewayKey]) -> None:
         for key in keys:
@@ -118,6 +133,11 @@ class Control:
             log.warning("use of keys cannot be stored", extra={"reason": str(error)})
         else:
             self._usage.confirm()
+
+
+def _ask_for_reload() -> None:
+    """The supervisor reads the configurations again at once."""
+    os.kill(os.getppid(), signal.SIGHUP)
 
 
 def _worker_row(worker: WorkerStatus, now: float) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.control.store.database import Database
 from gateway.control.store.errors import StoreError
 from gateway.control.store.schema import escalations
+from gateway.control.store.trail import Actor
+from gateway.control.store.trail import note as remember
 from gateway.oversight import Answer, Referral
 
 MAX_PENDING: Final = 10_000
@@ -37,6 +39,9 @@ class State(enum.StrEnum):
     REFUSED = "refused"
     USED = "used"
     EXPIRED = "expired"
+
+
+_DONE: Final = {State.APPROVED: "approve", State.REFUSED: "refuse"}
 
 
 class EscalationNotFound(StoreError):
@@ -125,7 +130,9 @@ class Escalations:
         async with self._database.read() as connection:
             return await self._get(connection, id)
 
-    async def decide(self, id: str, *, approve: bool, by: str | None, note: str | None = None) -> Escalation:
+    async def decide(
+        self, id: str, *, approve: bool, by: str | None, note: str | None = None, actor: Actor | None = None
+    ) -> Escalation:
         """Approve or refuse one that is pending. An approval, or a refusal, holds for as long as it could have waited.
 
         Raises EscalationNotFound or EscalationDecided.
@@ -141,6 +148,10 @@ class Escalations:
         async with self._database.write() as connection:
             decided = (await connection.execute(statement)).rowcount
             escalation = await self._get(connection, id)
+            if decided:
+                acting = actor or Actor(by or "unknown", "command_line")
+                after = {"state": state.value, "note": note}
+                await remember(connection, now, acting, f"escalation.{_DONE[state]}", id, id, None, after)
         if not decided:
             raise EscalationDecided(f"escalation {id} is {escalation.state} already")
         return escalation

@@ -10,18 +10,9 @@ import enum
 from collections.abc import Mapping
 from typing import Final
 
+from gateway.config.schema import UserRole as Role
 
-class Role(enum.StrEnum):
-    """What somebody is in this gateway."""
-
-    OWNER = "owner"
-    """Everything, other owners included."""
-    ADMIN = "admin"
-    """Everything but making or changing owners."""
-    DEVELOPER = "developer"
-    """Their own keys, within what their teams allow."""
-    AUDITOR = "auditor"
-    """Sees everything and changes nothing."""
+__all__ = ["GRANTS", "Permission", "Role"]
 
 
 class Permission(enum.StrEnum):

@@ -236,7 +236,9 @@ class Access:
             "expires_at": now + seconds,
         }
         async with self._database.write() as connection:
-            old = or_(column.expires_at <= now, and_(column.user_id == user_id, column.purpose == purpose))
+            old = column.expires_at <= now
+            if user_id is not None:
+                old = or_(old, and_(column.user_id == user_id, column.purpose == purpose))
             await connection.execute(delete(one_time_tokens).where(old))
             await connection.execute(insert(one_time_tokens).values(row))
         return secret

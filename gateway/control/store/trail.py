@@ -122,6 +122,12 @@ class Trail:
         async with self._database.read() as connection:
             return [_change(row) for row in (await connection.execute(query)).mappings()]
 
+    async def waiting(self) -> bool:
+        """Whether there is a change that is not in the audit log."""
+        query = select(changes.c.id).where(changes.c.recorded_at.is_(None)).limit(1)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).first() is not None
+
     async def hand_over(self, take: Callable[[Sequence[Change]], None], limit: int = 200) -> int:
         """Give the oldest changes that are not in the audit log to `take`, and mark them once it has returned.
 
@@ -130,9 +136,6 @@ class Trail:
         """
         column = changes.c
         waiting = select(changes).where(column.recorded_at.is_(None)).order_by(column.at, column.id).limit(limit)
-        async with self._database.read() as connection:
-            if (await connection.execute(waiting)).first() is None:
-                return 0
         async with self._database.write() as connection:
             # Several nodes may be at it: each takes what no other has in its hands.
             rows = (await connection.execute(waiting.with_for_update(skip_locked=True))).mappings().all()

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from gateway.control import escalations as module
-from gateway.control.api import serving
-from gateway.control.escalation_api import api_token
+from gateway.control.api import plane_of, serving
+from gateway.control.api_token import api_token
 from gateway.control.escalations import EscalationDecided, EscalationNotFound, Escalations, QueueFull, State
 from gateway.control.store.store import Store
 from gateway.oversight import PATH, Answer, Referral
@@ -129,23 +129,23 @@ async def test_the_queue_is_bounded(queue: Escalations, monkeypatch: pytest.Monk
 class Source:
     """What the API's answers are made of."""
 
-    def __init__(self, run_folder: Path, queue: Escalations | None) -> None:
+    def __init__(self, run_folder: Path, store: Store | None) -> None:
         self.run_folder = run_folder
-        self.queue = queue
+        self.opened = store
 
     def status(self, now: float) -> dict[str, Any]:
         return {}
 
-    def escalations(self) -> Escalations | None:
-        return self.queue
+    def store(self) -> Store | None:
+        return self.opened
 
 
 @pytest.fixture
-async def source(tmp_path: Path, queue: Escalations) -> AsyncIterator[Source]:
+async def source(tmp_path: Path, store: Store) -> AsyncIterator[Source]:
     folder = tmp_path / "state" / "run-1"
     folder.mkdir()
-    one = Source(folder, queue)
-    async with serving(one):
+    one = Source(folder, store)
+    async with serving(plane_of(one)):
         yield one
 
 
@@ -173,7 +173,7 @@ async def test_the_whole_way_by_http(http: aiohttp.ClientSession) -> None:
     async with http.post(f"/api/v1/escalations/{id}/approve", json={"note": "fine", "by": "ada"}) as answer:
         assert (answer.status, (await answer.json())["decided_by"]) == (200, "ada")
     async with http.post(f"/api/v1/escalations/{id}/refuse") as answer:
-        assert answer.status == 400
+        assert answer.status == 409
         assert "approved already" in (await answer.json())["error"]["message"]
     assert await refer(http) == (200, {"state": "approved", "id": id})
     async with http.get(f"/api/v1/escalations/{id}") as answer:
@@ -185,7 +185,7 @@ async def test_the_whole_way_by_http(http: aiohttp.ClientSession) -> None:
 async def test_whoever_has_no_token_is_nobody(http: aiohttp.ClientSession, given: str, method: str, path: str) -> None:
     async with http.request(method, f"/api/v1/escalations{path}", headers={"Authorization": given}) as answer:
         assert answer.status == 401
-        assert (await answer.json())["error"]["code"] == "invalid_api_key"
+        assert (await answer.json())["error"]["code"] == "not_signed_in"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ async def test_wrong_requests(http: aiohttp.ClientSession, method: str, path: st
 
 
 async def test_without_the_store(http: aiohttp.ClientSession, source: Source) -> None:
-    source.queue = None
+    source.opened = None
     assert (await refer(http))[0] == 503
     async with http.get("/api/v1/escalations") as answer:
         assert answer.status == 503

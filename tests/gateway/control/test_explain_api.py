@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.control.api import serving
-from gateway.control.escalation_api import api_token
+from gateway.control.api import plane_of, serving
+from gateway.control.api_token import api_token
 from gateway.run_file import ConfigurationText, RunFile, write_run_file
 from tests.playbook import configuration, target
 
@@ -27,7 +27,7 @@ class Source:
     def status(self, now: float) -> dict[str, Any]:
         return {}
 
-    def escalations(self) -> None:
+    def store(self) -> None:
         return None
 
 
@@ -41,7 +41,7 @@ async def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     folder = tmp_path / "state" / "run-1"
     folder.mkdir(parents=True)
     one = Source(folder)
-    async with serving(one):
+    async with serving(plane_of(one)):
         yield one
 
 
