@@ -24,7 +24,7 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --g
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --build-deps-for editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-system run test acceptance test-image sdk-matrix policy-report lint format types bench bench-micro loadtest lock clean
+.PHONY: help setup setup-dev setup-system deploy-tools run test acceptance test-image sdk-matrix policy-report lint format types bench bench-micro loadtest lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -41,6 +41,16 @@ setup-system: ## Install missing system packages with apt-get (venv, nginx, Node
 
 run: $(RUNTIME) ## Start the gateway on PORT (41002) with CONFIG (examples/policy-config.yaml)
 	$(BIN)/kt gateway run --policy-config $(CONFIG) --port $(PORT)
+
+deploy-tools: .tools/bin/helm .tools/bin/compose-parse ## Build helm and the Compose reference parser, which check deploy/ (Go needed)
+	@echo ".tools/bin is ready"
+
+.tools/bin/helm:
+	GOBIN=$(CURDIR)/.tools/bin go install helm.sh/helm/v3/cmd/helm@v3.18.6
+
+.tools/bin/compose-parse:
+	GOBIN=$(CURDIR)/.tools/bin go install github.com/compose-spec/compose-go/v2/cmd@v2.16.2
+	mv .tools/bin/cmd $@
 
 test: $(DEV) node-sdk ## Run the whole test suite but the container image and what acceptance runs
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore tests/acceptance $(PYTEST_ARGS)
@@ -84,7 +94,7 @@ lock: $(DEV) ## Resolve the lock files anew (on the lowest Python supported, 3.1
 	$(PIP_COMPILE) --output-file tests/sdk/matrix/python/requirements.lock tests/sdk/matrix/python/requirements.in
 
 clean: ## Remove the environment, caches and build products
-	rm -rf $(VENV) .sdk-matrix tests/sdk/matrix/node/node_modules tests/sdk/matrix/java/target build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis $(NODE)/node_modules
+	rm -rf $(VENV) .tools .sdk-matrix tests/sdk/matrix/node/node_modules tests/sdk/matrix/java/target build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis $(NODE)/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ensurepip is what Debian and Ubuntu leave out of python3 and put into python3-venv.
