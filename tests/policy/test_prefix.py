@@ -90,7 +90,10 @@ def test_word_characters_are_spelled_out(expression: str, written: str) -> None:
 @pytest.mark.parametrize(
     ("expression", "announced"),
     [
-        (r"[\w.]+@[\w.]+\.[a-z]+", r"(?:[\w.])+@(?:[\w.]){1,1}"),
+        (r"[\w.]+@[\w.]+\.[a-z]+", r"[\w.]@(?:[\w.]){1,1}"),
+        (r"(?i)\b[\w.]+@\w{2,9}b", r"(?i:[\w.])(?i:@)(?:(?i:\w)){2,9}(?i:b)"),
+        (r"\b[a-z]{1,3}@[a-z]+", r"\b(?:[a-z]){1,3}@(?:[a-z]){1,1}"),
+        (r"\b[a-z]*@[a-z]{8}", r"\b[a-z]*@[a-z]{8}"),
         (r"\bkey=\s*\S{8,99}", r"\bkey="),
         (r"abc\d{2,99}", r"abc\d{2,99}"),
         (r"a@b|c@d+", r"a@b|c@d+"),
