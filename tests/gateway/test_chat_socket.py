@@ -170,7 +170,8 @@ def test_another_format_of_providers(talks: Callable[..., Talk]) -> None:
     talk.join(PATH)
     talk.says(ask(max_tokens=10))
     assert talk.provider().asked.startswith(b"POST /v1/messages ")
-    answer = {"id": "m", "type": "message", "role": "assistant", "model": "x", "stop_reason": "end_turn",
-              "content": [{"type": "text", "text": "Hi"}], "usage": {"input_tokens": 1, "output_tokens": 2}}  # fmt: skip
+    part = {"type": "text", "text": "Hi"}
+    usage = {"input_tokens": 1, "output_tokens": 2}
+    answer = {"id": "m", "type": "message", "role": "assistant", "content": [part], "usage": usage}
     talk.provider().says(respond(orjson.dumps(answer)))
     assert talk.hears()[0]["choices"][0]["message"]["content"] == "Hi"

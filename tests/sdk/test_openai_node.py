@@ -19,7 +19,7 @@ from tests.sdk.conftest import BLOCKED_TERM, Stand
 FOLDER = Path(__file__).parent / "node"
 
 
-def _missing(what: str, step: str) -> NoReturn:
+def missing(what: str, step: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what}. Next step: {step}")
     pytest.skip(f"{what}. Next step: {step}")
@@ -28,9 +28,9 @@ def _missing(what: str, step: str) -> NoReturn:
 def test_node_sdk(stand: Stand) -> None:
     node = shutil.which("node")
     if node is None:
-        _missing("Node.js is not installed", "make setup-system")
+        missing("Node.js is not installed", "make setup-system")
     if not (FOLDER / "node_modules" / "openai").exists():
-        _missing("the openai package for Node.js is not installed", f"npm ci --prefix {FOLDER.relative_to(Path.cwd())}")
+        missing("the openai package for Node.js is not installed", f"npm ci --prefix {FOLDER.relative_to(Path.cwd())}")
     environment = {
         "PATH": os.environ["PATH"],
         "GATEWAY_URL": stand.gateway.url,
