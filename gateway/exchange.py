@@ -259,6 +259,7 @@ class Exchange:
         "client",
         "client_paused",
         "connection",
+        "cost",
         "deadline",
         "endpoint",
         "fallback",
@@ -353,6 +354,7 @@ class Exchange:
         self.recorded = False
         self.hold: Hold | None = None
         self.usage: Usage | None = None
+        self.cost: int | None = None
         self.bytes_sent = 0
         self.total_deadline = _NEVER
         self.sent_at = 0.0
@@ -474,9 +476,10 @@ class Exchange:
         self.candidates = course.candidates
         self.fallback = course.fallback
         if binding.limited:
-            assert binding.key is not None
-            estimate = len(body) // 4 + max(view.max_output_tokens or 0, 0)
-            self.hold = services.limits.admit(binding.key, estimate, services.wall())
+            output_tokens = max(view.max_output_tokens or 0, 0)
+            self.hold = services.limits.admit(
+                binding.scopes, len(body), output_tokens, services.wall(), course.candidates
+            )
         self._clocked(ADMISSION)
         if course.screens:
             if not self._screen():
@@ -532,17 +535,16 @@ class Exchange:
         self.candidates = route.candidates()
         self.fallback = route.fallback
         key = binding.key
-        if key is None:
-            return
-        if key.models is not None and not self._model_allowed(key.models):
+        if key is not None and key.models is not None and not self._model_allowed(key.models):
             raise ModelNotAllowed(
                 f"This key does not allow the model {self.model[:200]!r}; ask its owner to add it.", param="model"
             )
         if binding.limited:
             # Of a form only what is no file: 25 MB of sound are not six million tokens.
-            size = getattr(self.view, "prompt_bytes", len(self.body))
-            estimate = size // 4 + max(self.view.max_output_tokens or 0, 0)
-            self.hold = self.services.limits.admit(key, estimate, self.services.wall())
+            size, output_tokens = getattr(self.view, "prompt_bytes", len(self.body)), self.view.max_output_tokens or 0
+            self.hold = self.services.limits.admit(
+                binding.scopes, size, max(output_tokens, 0), self.services.wall(), self.candidates
+            )
 
     def _model_allowed(self, models: frozenset[str]) -> bool:
         """A key's list names models or target ids; every target that the name stands for must be covered."""
@@ -928,9 +930,15 @@ class Exchange:
         services = self.services
         services.active.discard(self)
         wall = services.wall()
+        price = target.price
+        cost = None
+        if price is not None:
+            cost = self.cost = price.cost(self._guess(size) if usage is None else usage, wall)
         if hold is not None:
             if usage is not None:
-                hold.settle(usage.prompt + usage.completion, wall)
+                hold.settle(usage.prompt + usage.completion, wall, cost)
+            else:
+                hold.spend(cost, wall)
             hold.release()
         services.count(self, status, None, now)
         if self.audited or self.binding.configuration.audits_everything:
@@ -953,6 +961,7 @@ class Exchange:
                     notes,
                     sent,
                     microseconds(self.stages),
+                    cost,
                 )
             )
         shown = self.request.own.get(b"x-request-id") or self.id.encode()
@@ -1505,6 +1514,8 @@ class Exchange:
         services = self.services
         services.active.discard(self)
         now = self._clocked(stage)
+        if self.sent_at and outcome is not Outcome.FAILED:
+            self._find_cost(more_bytes)
         if self.hold is not None:
             self._settle(outcome)
         services.count(self, status, code, now)
@@ -1515,12 +1526,26 @@ class Exchange:
         """Give the limits what was really used (docs/limits.md); where nobody can know, the estimate stands."""
         assert self.hold is not None
         if self.usage is not None:
-            self.hold.settle(self.usage.total, self.services.wall())
+            self.hold.settle(self.usage.total, self.services.wall(), self.cost)
         elif not self.sent_at:
             self.hold.refund()
         elif outcome is Outcome.FAILED:
             self.hold.settle(0, self.services.wall())
+        else:
+            self.hold.spend(self.cost, self.services.wall())
         self.hold.release()
+
+    def _find_cost(self, more_bytes: int) -> None:
+        """What it cost, where the target has a price; if the provider has not said what was used, by the sizes."""
+        price = None if self.target is None else self.target.price
+        if price is not None:
+            usage = self.usage or self._guess(self.progress + more_bytes)
+            self.cost = price.cost(usage, self.services.wall())
+
+    def _guess(self, answer_bytes: int) -> Usage:
+        """What was used, by the sizes: a token has some four bytes, and as an event of a stream some 128."""
+        size = getattr(self.view, "prompt_bytes", len(self.body))
+        return Usage(size // 4, answer_bytes // (128 if self.view.stream else 4))
 
     def _audit_finish(self, outcome: Outcome, status: int, code: str | None, more_bytes: int, now: float) -> None:
         services = self.services
@@ -1543,6 +1568,7 @@ class Exchange:
                 notes=self.translated.notes,
                 sent_us=int((self.sent_at - self.started_at) * 1_000_000) if self.sent_at else None,
                 stages_us=microseconds(self.stages),
+                cost_nanousd=self.cost,
             )
         )
 

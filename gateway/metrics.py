@@ -124,6 +124,12 @@ LLM_TOKENS = Metric(
     "Tokens as the provider counted them, by direction (input, output).",
     ("model", "provider", "direction"),
 )
+LLM_COST = Metric(
+    "keeptrusts_llm_cost_total",
+    Kind.COUNTER,
+    "What exchanges cost, in USD; those of models without a price are not in it.",
+    ("model", "provider"),
+)
 ERRORS = Metric(
     "keeptrusts_gateway_errors_total",
     Kind.COUNTER,

@@ -19,6 +19,7 @@ from gateway.types import Destination, Operation
 
 if TYPE_CHECKING:
     from gateway.metrics import Counter, Handles, Histogram
+    from gateway.prices import Price
     from gateway.upstream.credentials.choose import Grant
     from translators.client_headers import Keep
     from translators.dialect import Translation
@@ -169,6 +170,7 @@ class Target:
 
     __slots__ = (
         "breaker",
+        "cost",
         "destination",
         "duration",
         "fault",
@@ -180,6 +182,7 @@ class Target:
         "latency",
         "model",
         "own_fields",
+        "price",
         "provider",
         "requests",
         "retries",
@@ -195,6 +198,7 @@ class Target:
     first_byte: Histogram
     tokens_in: Counter
     tokens_out: Counter
+    cost: Counter
     retries: Counter
 
     def __init__(
@@ -212,6 +216,7 @@ class Target:
         fault: str | None = None,
         grant: Grant | None = None,
         sockets: Mapping[Operation, SocketLane] = _NO_SOCKETS,
+        price: Price | None = None,
     ) -> None:
         """`sockets`: what the provider offers over a WebSocket. `fault`: why the target cannot be used at all (its secret is missing). `own_fields`: names of header fields
         that the operator set, so that a client's field of the same name is not forwarded. `grant`: where its credential
@@ -228,6 +233,7 @@ class Target:
         self.fault = fault
         self.grant = grant
         self.sockets = sockets
+        self.price = price
         self.in_flight = 0
         self.latency = 0.0
 

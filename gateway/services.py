@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway import metrics
 from gateway.exchange import Exchange
-from gateway.stages import NAMES
 from gateway.socket_metrics import AllSocketMetrics
+from gateway.stages import NAMES
 from gateway.types import Operation
 from translators.plan import FORMATS, SPOKEN
 
@@ -155,6 +155,9 @@ class Services:
                 counter.cells[counter.index] += usage.prompt
                 counter = target.tokens_out
                 counter.cells[counter.index] += usage.completion
+            if exchange.cost:
+                counter = target.cost
+                counter.cells[counter.index] += exchange.cost * 1e-9
         for stage, seconds in zip(self.stages, exchange.stages, strict=True):
             if seconds:
                 stage.observe(seconds)

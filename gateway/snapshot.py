@@ -21,9 +21,11 @@ from gateway.config.load import LoadedConfiguration
 from gateway.errors import InvalidRequest
 from gateway.http1 import header_lines
 from gateway.moderation import Moderator, moderator_of
+from gateway.places import ConfigurationPlaces
+from gateway.prices import NANO, Price, price_of
 from gateway.routes import Breaker, Lane, Route, SocketLane, Target
 from gateway.secrets import Secret, read_secret
-from gateway.types import Destination, FailMode, GatewayKey, Operation, Origin
+from gateway.types import Destination, FailMode, GatewayKey, Operation, Origin, Scope
 from gateway.upstream.credentials.choose import Chosen, choose
 from gateway.upstream.credentials.source import CredentialError
 from policy.compile import compile_chain
@@ -51,6 +53,7 @@ class Configuration:
         "moderator",
         "pipeline",
         "routes",
+        "scope",
         "targets",
         "version",
     )
@@ -65,7 +68,10 @@ class Configuration:
         moderator: Moderator | None = None,
         *,
         max_body_bytes: int = schema.Gateway().max_body_bytes,
+        scope: Scope | None = None,
     ) -> None:
+        """`scope`: what all its requests together may use."""
+        self.scope = scope
         self.id = id
         self.version = version
         self.routes = routes
@@ -87,24 +93,52 @@ class Binding:
     then on, in Unix seconds, the key has expired or is revoked.
     """
 
-    __slots__ = ("configuration", "credential", "expires_at", "good_until", "key", "limited")
+    __slots__ = ("configuration", "credential", "expires_at", "good_until", "key", "limited", "scopes")
 
-    def __init__(self, key: GatewayKey | None, configuration: Configuration, *, credential: bytes = b"") -> None:
+    def __init__(
+        self,
+        key: GatewayKey | None,
+        configuration: Configuration,
+        *,
+        credential: bytes = b"",
+        scopes: Sequence[Scope] | None = None,
+    ) -> None:
+        """`scopes` are those that limit it, where another object for the same scope must not be made (`Snapshot`)."""
         self.key = key
         self.configuration = configuration
         self.credential = credential
-        self.limited = key is not None and not (
-            key.requests_per_minute is None and key.tokens_per_minute is None and key.max_concurrency is None
-        )
+        self.scopes = tuple(scopes_of(key, configuration.scope) if scopes is None else scopes)
+        self.limited = bool(self.scopes)
         self.expires_at = float("inf") if key is None or key.expires_at is None else key.expires_at
         revoked_at = float("inf") if key is None or key.revoked_at is None else key.revoked_at
         self.good_until = min(self.expires_at, revoked_at)
 
 
+def scopes_of(key: GatewayKey | None, configuration: Scope | None) -> list[Scope]:
+    """What limits a request: its key, its team, its configuration, as far as each of them is limited."""
+    found = []
+    if key is not None:
+        budget = key.budget_usd_per_month
+        own = Scope(
+            "key",
+            key.id,
+            key.name,
+            key.slot,
+            key.requests_per_minute,
+            key.tokens_per_minute,
+            key.max_concurrency,
+            None if budget is None else round(budget * NANO),
+        )
+        found = [own, *([key.team_scope] if key.team_scope is not None else [])]
+    if configuration is not None:
+        found.append(configuration)
+    return [scope for scope in found if scope.limits_anything]
+
+
 class Snapshot:
     """All configurations of a worker, and the keys that were used under them."""
 
-    __slots__ = ("anonymous", "bindings", "configurations", "default", "find_key", "version")
+    __slots__ = ("_scopes", "anonymous", "bindings", "configurations", "default", "find_key", "version")
 
     def __init__(
         self,
@@ -118,6 +152,7 @@ class Snapshot:
         self.default = configurations[0]
         self.anonymous = Binding(None, self.default)
         self.bindings: dict[bytes, Binding] = {}
+        self._scopes: dict[Scope, Scope] = {}
         self.find_key = find_key
 
     def __repr__(self) -> str:
@@ -131,7 +166,9 @@ class Snapshot:
         configuration = self.default if key.configuration_id is None else self.configurations.get(key.configuration_id)
         if configuration is None:
             return None
-        binding = self.bindings[digest] = Binding(key, configuration)
+        # The limits know a scope by its identity: all keys of a team have the same one.
+        scopes = [self._scopes.setdefault(scope, scope) for scope in scopes_of(key, configuration.scope)]
+        binding = self.bindings[digest] = Binding(key, configuration, scopes=scopes)
         return binding
 
     def renewed(self, binding: Binding) -> Binding | None:
@@ -140,6 +177,8 @@ class Snapshot:
             return self.bindings.get(binding.key.hash) or self.bind(binding.key.hash)
         if binding.configuration is self.default:
             return binding
+        if not binding.credential:
+            return self.anonymous
         return Binding(None, self.default, credential=binding.credential)
 
     def forget(self, keys: Iterable[GatewayKey]) -> None:
@@ -164,13 +203,18 @@ class Compiler:
         clock: Callable[[], int],
         on_policy_error: Callable[[str, Exception], None],
         environment: Mapping[str, str] = os.environ,
+        place_of: Callable[[str], int] | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        """`fail_mode` None: as each configuration says. `clock` gives nanoseconds, for the policies' own times."""
+        """`fail_mode` None: as each configuration says. `clock` gives nanoseconds, for the policies' own times; `wall`
+        Unix seconds. `place_of` gives a configuration's place in the tables that workers share."""
         self._metrics = counters
         self._fail_mode = fail_mode
         self._clock = clock
         self._on_policy_error = on_policy_error
         self._environment = environment
+        self._place_of = place_of or ConfigurationPlaces()
+        self._wall = wall
 
     def compile(
         self, loaded: Sequence[LoadedConfiguration], find_key: Callable[[bytes], GatewayKey | None]
@@ -206,7 +250,25 @@ class Compiler:
             pipeline,
             moderator,
             max_body_bytes=gateway.max_body_bytes,
+            scope=self._scope(configuration),
         )
+
+    def _scope(self, configuration: schema.Configuration) -> Scope | None:
+        """What the configuration as a whole may use; None: nothing limits it."""
+        limits, id = configuration.limits, configuration.pack.name
+        scope = Scope(
+            "configuration",
+            id,
+            id,
+            -1,
+            limits.requests_per_minute,
+            limits.tokens_per_minute,
+            limits.max_concurrency,
+            None if limits.budget_usd_per_month is None else round(limits.budget_usd_per_month * NANO),
+        )
+        if not scope.limits_anything:
+            return None
+        return msgspec.structs.replace(scope, place=self._place_of(id))
 
     def _target(self, target: schema.Target, fallback: schema.Fallback, gateway: schema.Gateway) -> Target:
         upstream_model = target.upstream_model or target.model
@@ -244,10 +306,17 @@ class Compiler:
             | (SIGNED_FIELDS if chosen.signs else frozenset()),
             fault=fault or None,
             grant=chosen.grant,
+            price=self._price(target, upstream_model),
             sockets=_socket_lanes(provider, upstream, chosen),
         )
         self._give_metrics(compiled)
         return compiled
+
+    def _price(self, target: schema.Target, upstream_model: str) -> Price | None:
+        """The operator's own price of a target, else the published one; None: nobody knows."""
+        if target.price is not None:
+            return Price(target.price.rates())
+        return price_of(target.provider, upstream_model, self._wall())
 
     def _credential(self, target: schema.Target, upstream: Upstream) -> tuple[Chosen, str]:
         """What a target's requests are authenticated with, and why there is nothing, or an empty string."""
@@ -271,6 +340,8 @@ class Compiler:
         target.first_byte = self._metrics.histogram(metrics.FIRST_BYTE, provider=target.provider)
         target.tokens_in = self._metrics.counter(metrics.LLM_TOKENS, direction="input", **labels)
         target.tokens_out = self._metrics.counter(metrics.LLM_TOKENS, direction="output", **labels)
+        if target.price is not None:
+            target.cost = self._metrics.counter(metrics.LLM_COST, **labels)
         target.retries = self._metrics.counter(metrics.UPSTREAM_RETRIES, target=target.id)
 
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 CHANGING: Final = (Delivery.GUARD, Delivery.BUFFER)
 EDITORS: Final[Mapping[bool, type[ResponsesEditor]]] = {True: RealtimeEditor, False: ResponsesEditor}
 """What changes the events of a response, by whether it is the Realtime API."""
+_EVENT_BYTES: Final = 256
+"""Bytes of an event that carries one token, roughly."""
 _NO_ORIGINALS: Final[Mapping[str, str]] = {}
 
 Then = Callable[["GatewayError | None"], None]
@@ -62,8 +64,8 @@ class Turn:
 
     __slots__ = (
         "_change", "_guard", "_held", "_read_whole", "_size", "asked", "audited", "begun", "binding", "bytes_sent",
-        "event_id", "first_byte_at", "heard", "hold", "id", "input_decisions", "model", "operation", "originals",
-        "output_decisions", "recorded", "redactions", "refusal", "response_id", "reviewing", "services", "socket_id",
+        "cost", "event_id", "first_byte_at", "heard", "hold", "id", "input_decisions", "model", "operation",
+        "originals", "output_decisions", "recorded", "redactions", "refusal", "response_id", "reviewing", "services", "socket_id",
         "started_at", "stream_id", "target", "usage",
     )  # fmt: skip
 
@@ -81,6 +83,7 @@ class Turn:
         self.started_at = services.clock()
         self.target: Target | None = None
         self.hold: Hold | None = None
+        self.cost: int | None = None
         self.usage: Usage | None = None
         self.event_id: str | None = None
         self.stream_id: str | None = None
@@ -108,13 +111,12 @@ class Turn:
 
     # Before
 
-    def admit(self, max_output_tokens: int) -> None:
-        """Charge it to the key. Raises RateLimited."""
+    def admit(self, max_output_tokens: int, targets: Sequence[Target]) -> None:
+        """Charge it to whom it belongs to. `targets` are those that it may go to. Raises RateLimited."""
         binding = self.binding
         if binding.limited:
-            assert binding.key is not None
-            estimate = self.asked.size // 4 + max_output_tokens
-            self.hold = self.services.limits.admit(binding.key, estimate, self.services.wall())
+            now = self.services.wall()
+            self.hold = self.services.limits.admit(binding.scopes, self.asked.size, max_output_tokens, now, targets)
 
     def audit_start(self, peer: str, client_id: str | None) -> None:
         """The first record: before anything leaves for a provider. Raises AuditUnavailable."""
@@ -284,6 +286,8 @@ class Turn:
             self.reviewing.cancel()
         services = self.services
         now = services.clock()
+        if outcome is not Outcome.FAILED:
+            self._find_cost()
         if self.hold is not None:
             self._settle(self.hold, outcome)
         services.count(self, status, code, now)
@@ -305,18 +309,28 @@ class Turn:
                 duration_us=int((now - self.started_at) * 1_000_000),
                 first_byte_us=int((self.first_byte_at - self.started_at) * 1_000_000) if self.begun else None,
                 decisions=self.output_decisions,
+                cost_nanousd=self.cost,
             )
         )
 
     def _settle(self, hold: Hold, outcome: Outcome) -> None:
         """What was really used; where nobody can know, the estimate stands."""
         if self.usage is not None:
-            hold.settle(self.usage.total, self.services.wall())
+            hold.settle(self.usage.total, self.services.wall(), self.cost)
         elif self.target is None:
             hold.refund()
         elif outcome is Outcome.FAILED:
             hold.settle(0, self.services.wall())
+        else:
+            hold.spend(self.cost, self.services.wall())
         hold.release()
+
+    def _find_cost(self) -> None:
+        """What it cost, where the target has a price; if the provider has not said what was used, by the sizes."""
+        price = None if self.target is None else self.target.price
+        if price is not None:
+            usage = self.usage or Usage(self.asked.size // 4, self.bytes_sent // _EVENT_BYTES)
+            self.cost = price.cost(usage, self.services.wall())
 
     @property
     def subject(self) -> Subject:

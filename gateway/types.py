@@ -132,11 +132,40 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         return self.prompt + self.completion
 
 
+class Scope(msgspec.Struct, frozen=True, gc=False):
+    """What one key, one team or one configuration (`kind`) may use altogether. `None` means: no such limit.
+
+    `place` is its number in the tables that the workers of a machine share (`gateway.limits`). `budget` is in nano-USD
+    per calendar month (UTC).
+    """
+
+    kind: str
+    id: str
+    name: str
+    place: int
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrency: int | None = None
+    budget: int | None = None
+
+    @property
+    def limits_anything(self) -> bool:
+        return not (
+            self.requests_per_minute is None
+            and self.tokens_per_minute is None
+            and self.max_concurrency is None
+            and self.budget is None
+        )
+
+    def __str__(self) -> str:
+        return f"{'gateway key' if self.kind == 'key' else self.kind} {self.name!r}"
+
+
 class GatewayKey(msgspec.Struct, frozen=True, gc=False):
     """One gateway key as a worker knows it: never the key itself, only its hash.
 
     Times are Unix seconds. `None` means: no such limit. `configuration_id` None means: the default configuration.
-    `slot` is the key's place in the shared limit table, unique among live keys.
+    `slot` is the key's place in the shared limit tables, unique among live keys.
     """
 
     id: str
@@ -155,6 +184,8 @@ class GatewayKey(msgspec.Struct, frozen=True, gc=False):
     created_at: float = 0.0
     expires_at: float | None = None
     revoked_at: float | None = None
+    team_scope: Scope | None = None
+    """What its team may use altogether, where that is limited."""
 
 
 class Operation(enum.StrEnum):

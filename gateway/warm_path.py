@@ -22,7 +22,7 @@ from gateway.errors import AuditUnavailable, GatewayError, RateLimited
 from gateway.exchange import GLANCE_INLINE_BYTES, READ_INLINE_BYTES, Course, Exchange
 from gateway.routes import CLOSED
 from gateway.stages import ADMISSION, FIRST_BYTE, INPUT_POLICIES, NAMES, NONE, TRANSLATION, UPSTREAM
-from gateway.types import ResponseHead
+from gateway.types import ResponseHead, Usage
 
 if TYPE_CHECKING:
     from gateway.downstream.head import RequestHead
@@ -61,11 +61,11 @@ class WarmPath:
     """Serves one client connection, one request at a time. `deadline` and `total_deadline` are for the sweep."""
 
     __slots__ = (
-        "_answer_form", "_bounds", "_cells", "_credential", "_duration", "_first_byte", "_glance", "_good_until",
-        "_head", "_key", "_listens", "_numbers", "_own", "_plain", "_pool", "_requests", "_stages", "_strays",
-        "_timing_form", "_tokens_in", "_tokens_out", "_usage", "_verdicts", "binding", "body", "client", "connection",
-        "course", "deadline", "endpoint", "hold", "id", "request", "screened_from", "screened_to", "sent_at",
-        "services", "started_at", "total_deadline",
+        "_answer_form", "_bounds", "_cells", "_cost", "_credential", "_duration", "_first_byte", "_glance",
+        "_good_until", "_head", "_key", "_listens", "_numbers", "_own", "_plain", "_pool", "_price", "_requests",
+        "_stages", "_strays", "_timing_form", "_tokens_in", "_tokens_out", "_usage", "_verdicts", "binding", "body",
+        "client", "connection", "course", "deadline", "endpoint", "hold", "id", "request", "screened_from",
+        "screened_to", "sent_at", "services", "started_at", "total_deadline",
     )  # fmt: skip
 
     connection: WarmConnection
@@ -99,7 +99,9 @@ class WarmPath:
         names = [NAMES[number] for number in self._numbers]
         self._stages = [services.stages[number] for number in self._numbers]
         self._timing_form = b"server-timing: %b\r\n" % b", ".join([b"%b;dur=%%.3f" % name.encode() for name in names])
-        self._answer_form = completed_form(200, target.id, names)
+        self._price = target.price
+        self._cost = -1 if target.price is None else target.cost.index
+        self._answer_form = completed_form(200, target.id, names, priced=target.price is not None)
         counter = target.requests[200]
         self._cells = counter.cells
         self._requests = counter.index
@@ -151,7 +153,7 @@ class WarmPath:
         hold = None
         if self.binding.limited:
             try:
-                hold = services.limits.admit(self._key, (len(body) >> 2) + output_tokens, wall)
+                hold = services.limits.admit(self.binding.scopes, len(body), output_tokens, wall, course.candidates)
             except RateLimited:
                 return False
         connection = self._pool.take()
@@ -224,17 +226,26 @@ class WarmPath:
         stages = (*self._until_sent(), read_at - self.sent_at, now - read_at)
         for histogram, took in zip(self._stages, stages, strict=True):
             histogram.observe(took)
+        price, cost = self._price, None
+        if price is not None:
+            # Of an answer without usage its size is what can be known; as in `Exchange`.
+            cost = price.cost(usage or Usage(len(self.body) >> 2, len(body) >> 2), wall)
+            cells[self._cost] += cost * 1e-9
         if course.start is not None:
             taken, sent = int(seconds * 1e6), int((self.sent_at - started_at) * 1e6)
             numbers = id, int(wall * 1e6), prompt, completion, cached, reasoning, len(body), taken, taken, sent
-            services.conclude(self._answer_form % (*numbers, *[round(took * 1e6) for took in stages]))
+            took_us = [round(took * 1e6) for took in stages]
+            filled = (*numbers, *took_us) if cost is None else (*numbers, *took_us, cost)
+            services.conclude(self._answer_form % filled)
         self.body = b""
         if hold is None:
             fields = b"%bx-request-id: %b\r\n" % (template.passed(found, limited=False), self._own or id)
         else:
             self.hold = None
             if usage is not None:
-                hold.settle(prompt + completion, wall)
+                hold.settle(prompt + completion, wall, cost)
+            else:
+                hold.spend(cost, wall)
             hold.release()
             passed = template.passed(found, limited=True)
             fields = b"%bx-request-id: %b\r\n%b" % (passed, self._own or id, hold.lines)

@@ -1,4 +1,4 @@
-"""The sliding minute of one key: a record of float64 cells per worker, written by one, read by all.
+"""The sliding minute of one scope: a record of float64 cells per worker, written by one, read by all.
 
 A record keeps a total that grows for ever and, for each of the last 64 seconds, what the total was when that second
 began. What was used in the window is then one subtraction, `total - mark[now - 59 s]`, whoever asks; nothing has to be
@@ -12,9 +12,13 @@ from __future__ import annotations
 import array
 from hashlib import blake2b
 from math import inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.types import GatewayKey
+from gateway.types import Scope
+
+if TYPE_CHECKING:
+    from gateway.allowances import Allowance
+    from gateway.purse import Purse
 
 WINDOW = 60
 """Seconds of the window: the current one and the 59 before it."""
@@ -22,7 +26,7 @@ WINDOW = 60
 RECORD = 136
 """Cells of one record, 1,088 bytes."""
 
-_OWNER = 0  # which key the record is about; 0: nobody's yet
+_OWNER = 0  # which scope the record is about; 0: nobody's yet
 _RUN = 1  # which run of its worker counts `_RUNNING`
 _SECOND = 2  # Unix second of the latest mark
 _RUNNING = 3  # requests at the same time
@@ -40,7 +44,12 @@ _LINES = (
     b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %%d\r\nx-ratelimit-reset-requests: %%bs\r\n"
     b"x-ratelimit-limit-tokens: %d\r\nx-ratelimit-remaining-tokens: %%d\r\nx-ratelimit-reset-tokens: %%bs\r\n"
 )
-"""What `limits.Hold.lines` fills in, of a key that has both limits."""
+"""What `limits.Hold.lines` fills in, where both are limited."""
+
+
+def owner_of(id: str) -> float:
+    """What stands in a record for whose it is: 48 bits, and never 0."""
+    return float(int.from_bytes(blake2b(id.encode(), digest_size=6).digest()) + 1)
 
 
 def blank() -> memoryview[float]:
@@ -49,23 +58,23 @@ def blank() -> memoryview[float]:
 
 
 class Column(NamedTuple):
-    """Another worker's record of the same key; `run` is the cell that tells its present run."""
+    """Another worker's record of the same scope; `run` is the cell that tells its present run."""
 
     cells: memoryview[float]
     run: memoryview[float]
 
 
 class Row:
-    """This worker's record of one key, mirrored in plain attributes, and the other workers' records of it."""
+    """This worker's record of one scope, mirrored in plain attributes, and the other workers' records of it."""
 
     __slots__ = (
-        "cells", "key", "lines", "max_running", "owner", "peers",
-        "requests", "rpm", "running", "second", "tokens", "tpm",
+        "cells", "grant", "lines", "max_running", "owner", "peers", "purse",
+        "requests", "rpm", "running", "scope", "second", "tokens", "tpm",
     )  # fmt: skip
 
-    def __init__(self, key: GatewayKey, run: float, cells: memoryview[float], peers: tuple[Column, ...]) -> None:
+    def __init__(self, scope: Scope, run: float, cells: memoryview[float], peers: tuple[Column, ...]) -> None:
         """Go on with what the cells hold if it is about this key, else begin anew."""
-        owner = float(int.from_bytes(blake2b(key.id.encode(), digest_size=6).digest()) + 1)
+        owner = owner_of(scope.id)
         self.owner = owner
         self.cells = cells
         self.peers = peers
@@ -80,19 +89,21 @@ class Row:
         self.requests = cells[_REQUESTS]
         self.tokens = cells[_TOKENS]
         self.running = cells[_RUNNING]
-        self.take_limits(key)
+        self.grant: Allowance | None = None
+        self.purse: Purse | None = None
+        self.take_limits(scope)
 
     def __repr__(self) -> str:
         requests, tokens = self.used()
         used = f"{requests:.0f} requests, {tokens:.0f} tokens, {self.running_everywhere():.0f} running"
-        return f"<Row of {self.key.id} at {self.second}: {used}>"
+        return f"<Row of {self.scope.id} at {self.second}: {used}>"
 
-    def take_limits(self, key: GatewayKey) -> None:
-        """The key's limits as they are now. As floats: comparing a float with an int costs twice as much."""
-        self.key = key
-        self.rpm = inf if key.requests_per_minute is None else float(key.requests_per_minute)
-        self.tpm = inf if key.tokens_per_minute is None else float(key.tokens_per_minute)
-        self.max_running = inf if key.max_concurrency is None else float(key.max_concurrency)
+    def take_limits(self, scope: Scope) -> None:
+        """The limits as they are now. As floats: comparing a float with an int costs twice as much."""
+        self.scope = scope
+        self.rpm = inf if scope.requests_per_minute is None else float(scope.requests_per_minute)
+        self.tpm = inf if scope.tokens_per_minute is None else float(scope.tokens_per_minute)
+        self.max_running = inf if scope.max_concurrency is None else float(scope.max_concurrency)
         self.lines = None if inf in (self.rpm, self.tpm) else _LINES % (int(self.rpm), int(self.tpm))
 
     def advance(self, second: int) -> int:

@@ -46,6 +46,7 @@ from gateway.keyring import Keyring, WorkerSlots, WorkerState
 from gateway.limits import Limits
 from gateway.logs import configure
 from gateway.oversight import Oversight
+from gateway.places import ConfigurationPlaces
 from gateway.reload import Compiled, Reloader
 from gateway.run_file import RunFile, WorkerOptions, read_run_file
 from gateway.services import Services
@@ -96,6 +97,7 @@ class Worker:
             fail_mode=options.fail_mode,
             clock=time.perf_counter_ns,
             on_policy_error=_report_policy_error,
+            place_of=ConfigurationPlaces(self._run_folder),
         )
         self._reloader = Reloader(self._run_folder, options.worker, self._compile)
         self._current: Compiled

@@ -48,6 +48,7 @@ COLUMNS: Final = (
     "first_byte_us",
     "sent_us",
     "stages_us",
+    "cost_nanousd",
     "decisions",
     "notes",
     "attributes",

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.prices import Rates
 from gateway.types import FailMode, PoolSettings, Timeouts
 
 CHOICES: Final = "x-choices"
@@ -273,6 +274,29 @@ class TargetTimeouts(Section, frozen=True):
         return msgspec.structs.replace(base, **own)
 
 
+USD = Annotated[float, Meta(ge=0, le=1_000_000)]
+
+
+class TokenPrice(Section, frozen=True):
+    """What a target's tokens cost, in USD per million tokens, in place of the published price."""
+
+    input: Annotated[USD, Meta(description="Tokens of the prompt.")]
+    output: Annotated[USD, Meta(description="Tokens of the answer.")] = 0.0
+    cached_input: Annotated[
+        USD | None, Meta(description="Tokens of the prompt that came from the provider's cache. Not set: as `input`.")
+    ] = None
+    cache_write: Annotated[
+        USD | None, Meta(description="Tokens of the prompt that were put into the cache. Not set: as `input`.")
+    ] = None
+    reasoning: Annotated[
+        USD | None, Meta(description="Tokens of the answer that were spent on reasoning. Not set: as `output`.")
+    ] = None
+
+    def rates(self) -> Rates:
+        """The same as the noun that prices are made of."""
+        return Rates(self.input, self.output, self.cached_input, self.cache_write, self.reasoning)
+
+
 class Target(Section, frozen=True):
     """A provider and a model: one place where a request can be sent."""
 
@@ -315,6 +339,10 @@ class Target(Section, frozen=True):
             " unavailable and the others serve.",
             extra_json_schema={"minProperties": 1, "maxProperties": 1},
         ),
+    ] = None
+    price: Annotated[
+        TokenPrice | None,
+        Meta(description="What its tokens cost. Not set: as published, where the price table knows the model."),
     ] = None
     weight: Annotated[
         int, Meta(ge=1, le=1000, description="Share of the requests with `strategy: weighted`, relative to the others.")
@@ -638,6 +666,22 @@ class Identity(Section, frozen=True):
     oidc: Annotated[OIDC | None, Meta(description="Signing in through an OpenID provider.")] = None
 
 
+Rate = Annotated[int, Meta(ge=1, le=1_000_000_000_000)]
+
+
+class Use(Section, frozen=True):
+    """What all requests under this configuration together may use. What is not set is not limited."""
+
+    requests_per_minute: Annotated[Rate | None, Meta(description="Requests in any 60 seconds.")] = None
+    tokens_per_minute: Annotated[
+        Rate | None, Meta(description="Tokens, of prompts and answers, in any 60 seconds.")
+    ] = None
+    max_concurrency: Annotated[Count | None, Meta(description="Requests at the same time, streams included.")] = None
+    budget_usd_per_month: Annotated[USD | None, Meta(description="What they may cost in a calendar month (UTC).")] = (
+        None
+    )
+
+
 class Gateway(Section, frozen=True):
     """The server itself. With several configurations, the first one's section counts for all."""
 
@@ -719,4 +763,5 @@ class Configuration(Section, frozen=True):
             extra_json_schema={SETTINGS_OF: KINDS},
         ),
     ] = {}
+    limits: Annotated[Use, Meta(description="What all requests under this configuration together may use.")] = Use()
     gateway: Annotated[Gateway, Meta(description="The server itself.")] = Gateway()

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway import limits as limits_module
+from gateway.allowances import PLACES
 from gateway.errors import RateLimited
-from gateway.limits import MAX_SLOTS, SLOTS_PER_FILE, Hold, Limits
-from gateway.types import GatewayKey
+from gateway.limits import SLOTS_PER_FILE, Hold, Limits
+from gateway.types import Scope
 
 ROOT = Path(limits_module.__file__).parents[1]
 T = 1_700_000_000.0
@@ -32,17 +33,8 @@ def key(
     rpm: int | None = None,
     tpm: int | None = None,
     concurrency: int | None = None,
-) -> GatewayKey:
-    return GatewayKey(
-        id=id,
-        hash=b"",
-        prefix="kt_gk_ab",
-        name="dev",
-        slot=slot,
-        requests_per_minute=rpm,
-        tokens_per_minute=tpm,
-        max_concurrency=concurrency,
-    )
+) -> Scope:
+    return Scope("key", id, "dev", slot, rpm, tpm, concurrency)
 
 
 @pytest.fixture
@@ -52,15 +44,15 @@ def limits(tmp_path: Path) -> Iterator[Limits]:
     limits.close()
 
 
-def admit(limits: Limits, key: GatewayKey, tokens: int = 0, now: float = T) -> Hold:
-    hold = limits.admit(key, tokens, now)
+def admit(limits: Limits, key: Scope, tokens: int = 0, now: float = T) -> Hold:
+    hold = limits.admit((key,), 0, tokens, now)
     assert hold is not None
     return hold
 
 
-def refuse(limits: Limits, key: GatewayKey, tokens: int = 0, now: float = T) -> RateLimited:
+def refuse(limits: Limits, key: Scope, tokens: int = 0, now: float = T) -> RateLimited:
     with pytest.raises(RateLimited) as caught:
-        limits.admit(key, tokens, now)
+        limits.admit((key,), 0, tokens, now)
     return caught.value
 
 
@@ -77,8 +69,8 @@ def allocated(folder: Path) -> int:
 
 def test_a_key_without_limits_costs_nothing(tmp_path: Path, limits: Limits) -> None:
     before = allocated(tmp_path)
-    for slot in range(100):
-        assert limits.admit(key(slot=slot), 1000, T) is None
+    for _ in range(100):
+        assert limits.admit((), 0, 1000, T) is None
     assert allocated(tmp_path) == before
 
 
@@ -233,9 +225,7 @@ def test_without_a_settlement_the_estimate_stands(limits: Limits) -> None:
         (key(concurrency=0), 0, "allows no requests"),
     ],
 )
-def test_what_no_waiting_can_help_must_not_be_retried(
-    limits: Limits, hopeless: GatewayKey, tokens: int, words: str
-) -> None:
+def test_what_no_waiting_can_help_must_not_be_retried(limits: Limits, hopeless: Scope, tokens: int, words: str) -> None:
     error = refuse(limits, hopeless, tokens)
     assert words in error.message
     assert headers_of(error)["x-should-retry"] == "false"
@@ -281,25 +271,23 @@ def test_another_worker_does_not_count_what_a_slot_held_before(tmp_path: Path) -
 
 
 def test_slots_far_apart_use_files_of_their_own(tmp_path: Path, limits: Limits) -> None:
-    for slot in (0, SLOTS_PER_FILE - 1, SLOTS_PER_FILE, MAX_SLOTS - 1):
+    for slot in (0, SLOTS_PER_FILE - 1, SLOTS_PER_FILE, PLACES - 1):
         one = key(f"key-{slot}", slot, rpm=1)
         admit(limits, one)
         refuse(limits, one)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.glob("limits-*"))) == 3
     assert allocated(tmp_path) < 100_000
 
 
 def test_a_key_beyond_the_table_is_limited_by_each_worker_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    far = key(slot=MAX_SLOTS, rpm=1)
+    far = key(slot=PLACES, rpm=1)
     one, other = Limits(tmp_path, 0, 2), Limits(tmp_path, 1, 2)
     admit(one, far)
     refuse(one, far)
     admit(other, far)
-    assert [record.getMessage() for record in caplog.records] == [
-        "limits of a gateway key are kept by this worker alone"
-    ] * 2
+    assert [record.getMessage() for record in caplog.records] == ["limits are kept by this worker alone"] * 2
 
 
 def test_many_keys_do_not_disturb_each_other(tmp_path: Path) -> None:
@@ -309,8 +297,8 @@ def test_many_keys_do_not_disturb_each_other(tmp_path: Path) -> None:
         for one in keys:
             admit(worker, one, 0)
     for one in keys:
-        found = headers_of(refuse(workers[one.slot % 3], one, 1))
-        assert found["x-ratelimit-remaining-tokens"] == str(one.slot + 1)
+        found = headers_of(refuse(workers[one.place % 3], one, 1))
+        assert found["x-ratelimit-remaining-tokens"] == str(one.place + 1)
 
 
 @pytest.mark.parametrize(("worker", "workers"), [(-1, 1), (1, 1), (0, 0), (0, 513)])
@@ -411,10 +399,12 @@ def test_whatever_clocks_do_counts_are_sane_and_two_quiet_minutes_free_everythin
             now = T + jump
             with contextlib.suppress(RateLimited):
                 holds.append(admit(workers[worker], some, tokens, now))
-            assert 0 <= workers[worker]._rows[some.slot].request_wait(1000, now) <= 64, "a window and the clock's slack"
+            assert 0 <= workers[worker]._rows[some.place].request_wait(1000, now) <= 64, (
+                "a window and the clock's slack"
+            )
             if len(holds) % 3 == 2:
                 holds[len(holds) // 2].settle(tokens // 2, now + jump / 7)
-            row = workers[worker]._rows[some.slot]
+            row = workers[worker]._rows[some.place]
             for charged in zip(*_curves(row.cells), strict=True):
                 assert list(charged) == sorted(charged)
         for hold in holds:
@@ -558,7 +548,7 @@ class AgainstAModel(RuleBasedStateMachine):
     @invariant()
     def every_worker_knows_what_runs(self) -> None:
         for limits in getattr(self, "workers", ()):
-            row = limits._rows.get(self.key.slot)
+            row = limits._rows.get(self.key.place)
             if row is not None:
                 assert row.running_everywhere() == len(self.running)
 
@@ -583,18 +573,18 @@ import sys
 from pathlib import Path
 from gateway.errors import RateLimited
 from gateway.limits import Limits
-from gateway.types import GatewayKey
+from gateway.types import Scope
 folder, worker, workers, attempts = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 rpm, concurrency = (int(word) or None for word in sys.argv[5:7])
 bounds = dict(requests_per_minute=rpm, tokens_per_minute=10**9, max_concurrency=concurrency)
-key = GatewayKey("key-1", b"", "", "dev", 3, **bounds)
+key = Scope("key", "key-1", "dev", 3, **bounds)
 limits = Limits(folder, worker, workers)
 print("ready", flush=True)
 sys.stdin.readline()
 holds = []
 for attempt in range(attempts):
     try:
-        holds.append(limits.admit(key, 10, 1_700_000_000 + attempt // 1000))
+        holds.append(limits.admit((key,), 0, 10, 1_700_000_000 + attempt // 1000))
     except RateLimited:
         pass
 print(len(holds), flush=True)

@@ -5,5 +5,5 @@
 
 from typing import Final
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest migration, which this program expects."""

@@ -19,7 +19,10 @@ from gateway.control.store.records import Changes, key_of
 
 _BUSY_SECONDS: Final = 0.2
 _KEYS: Final = """
-    SELECT gateway_keys.*, teams.name AS team FROM gateway_keys LEFT JOIN teams ON teams.id = gateway_keys.team_id
+    SELECT gateway_keys.*, teams.name AS team, teams.slot AS team_slot,
+           teams.requests_per_minute AS team_requests_per_minute, teams.tokens_per_minute AS team_tokens_per_minute,
+           teams.max_concurrency AS team_max_concurrency, teams.budget_usd_per_month AS team_budget_usd_per_month
+    FROM gateway_keys LEFT JOIN teams ON teams.id = gateway_keys.team_id
 """
 
 

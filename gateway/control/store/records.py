@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.types import GatewayKey
+from gateway.allowances import FIRST_TEAM
+from gateway.prices import NANO
+from gateway.types import GatewayKey, Scope
 
 NO_SLOT = -1
 """The slot of a key that is no longer good."""
@@ -40,6 +42,15 @@ class KeyRules(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrency: int | None = None
     budget_usd_per_month: float | None = None
     expires_in_seconds: int | None = None
+
+
+class TeamUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What all keys of a team together may use. `None`: no such limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrency: int | None = None
+    budget_usd_per_month: float | None = None
 
 
 class KeyRecord(msgspec.Struct, frozen=True):
@@ -103,7 +114,24 @@ def key_of(row: Mapping[str, Any]) -> GatewayKey:
         created_at=row["created_at"],
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
+        team_scope=_team_scope(row),
     )
+
+
+def _team_scope(row: Mapping[str, Any]) -> Scope | None:
+    """What the key's team may use, where that is limited."""
+    budget = row["team_budget_usd_per_month"]
+    scope = Scope(
+        "team",
+        row["team_id"] or "",
+        row["team"] or "",
+        FIRST_TEAM + (row["team_slot"] or 0),
+        row["team_requests_per_minute"],
+        row["team_tokens_per_minute"],
+        row["team_max_concurrency"],
+        None if budget is None else round(budget * NANO),
+    )
+    return scope if scope.limits_anything else None
 
 
 def scope_of(key: GatewayKey) -> KeyScope:
@@ -111,7 +139,7 @@ def scope_of(key: GatewayKey) -> KeyScope:
     return KeyScope(**{name: getattr(key, name) for name in KeyScope.__struct_fields__})
 
 
-_NOT_NOTED = frozenset(("id", "hash", "slot", "created_at"))
+_NOT_NOTED = frozenset(("id", "hash", "slot", "created_at", "team_scope"))
 
 
 def noted(record: KeyRecord) -> dict[str, Any]:

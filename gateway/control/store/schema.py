@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -50,6 +51,12 @@ teams = Table(
     # What a key that a member makes may have at most (`records.KeyRules`). None: no rule.
     Column("key_rules", JSON(none_as_null=True)),
     Column("created_at", Double),
+    # What all keys of the team together may use, and its place in the workers' tables once that is limited.
+    Column("slot", Integer),
+    Column("requests_per_minute", BigInteger),
+    Column("tokens_per_minute", BigInteger),
+    Column("max_concurrency", BigInteger),
+    Column("budget_usd_per_month", Double),
 )
 
 gateway_keys = Table(
@@ -87,6 +94,20 @@ free_slots = Table(
     metadata,
     Column("slot", Integer, primary_key=True, autoincrement=False),
     Column("free_since", Double, nullable=False, index=True),
+)
+
+# What a key, a team or a configuration has spent in a month (202611), as one gateway has counted it. A `ledger` is a
+# gateway's own sums, which it writes whole and alone.
+spending = Table(
+    "spending",
+    metadata,
+    Column("kind", String, primary_key=True),
+    Column("scope_id", String, primary_key=True),
+    Column("month", Integer, primary_key=True, autoincrement=False),
+    Column("ledger", String, primary_key=True),
+    Column("nanousd", BigInteger, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Index("ix_spending_month", "month", "updated_at"),
 )
 
 # What remains of a deleted key, so that whoever asks for changes hears of it.

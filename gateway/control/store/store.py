@@ -39,9 +39,10 @@ from gateway.control.store.database import Database
 from gateway.control.store.errors import KeyAmbiguous, KeyNotActive, KeyNotFound
 from gateway.control.store.location import Location
 from gateway.control.store.paging import ALL, Page, newest_first, page_of
-from gateway.control.store.records import Changes, KeyRecord, KeyScope, key_of, noted, record_of, scope_of
+from gateway.control.store.records import Changes, KeyRecord, KeyScope, TeamUse, key_of, noted, record_of, scope_of
 from gateway.control.store.revision import next_revision
 from gateway.control.store.schema import deleted_keys, free_slots, gateway_keys, meta, teams
+from gateway.control.store.spending import Spending
 from gateway.control.store.teams import Teams
 from gateway.control.store.trail import THE_GATEWAY, Actor, Trail, note
 from gateway.control.store.users import Users
@@ -125,6 +126,11 @@ class Store:
     def configurations(self) -> Configurations:
         """Configurations that are kept here."""
         return Configurations(self._database, self._clock)
+
+    @property
+    def spending(self) -> Spending:
+        """What was spent."""
+        return Spending(self._database, self._clock)
 
     @property
     def trail(self) -> Trail:
@@ -325,7 +331,8 @@ class Store:
 
 def _select_keys() -> Select[Any]:
     joined = gateway_keys.outerjoin(teams, gateway_keys.c.team_id == teams.c.id)
-    return select(gateway_keys, teams.c.name.label("team")).select_from(joined)
+    limits = [teams.c[name].label(f"team_{name}") for name in ("slot", *TeamUse.__struct_fields__)]
+    return select(gateway_keys, teams.c.name.label("team"), *limits).select_from(joined)
 
 
 def _require_rotatable(record: KeyRecord, now: float) -> None:

@@ -19,14 +19,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.control.store.database import Database
 from gateway.control.store.errors import NameTaken, StillInUse, TeamNotFound
 from gateway.control.store.paging import ALL, Page
-from gateway.control.store.records import KeyRules
+from gateway.control.store.records import KeyRules, TeamUse
 from gateway.control.store.revision import next_revision
 from gateway.control.store.schema import gateway_keys, memberships, teams
 from gateway.control.store.trail import Actor, note
 
 
 class Team(msgspec.Struct, frozen=True, kw_only=True):
-    """A team. `members` and `keys` are how many there are; times are Unix seconds, None for teams of old."""
+    """A team. `limits` is what all its keys together may use; `members` and `keys` are how many there are; times are
+    Unix seconds, None for teams of old."""
 
     id: str
     name: str
@@ -35,6 +36,7 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float | None
     members: int
     keys: int
+    limits: TeamUse = TeamUse()
 
 
 class TeamChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +45,7 @@ class TeamChange(msgspec.Struct, frozen=True, kw_only=True):
     name: str | UnsetType = UNSET
     description: str | UnsetType = UNSET
     key_rules: KeyRules | UnsetType = UNSET
+    limits: TeamUse | UnsetType = UNSET
 
 
 class Teams:
@@ -89,7 +92,10 @@ class Teams:
             return [_team(row) for row in (await connection.execute(query)).mappings()]
 
     async def change(self, reference: str, change: TeamChange, actor: Actor) -> Team:
-        """Change a team. A new name is told to gateways with the keys that bear it. Raises TeamNotFound, NameTaken."""
+        """Change a team. A new name and new limits are told to gateways with its keys.
+
+        Raises TeamNotFound or NameTaken.
+        """
         now = self._clock()
         values = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
         if isinstance(change.key_rules, KeyRules):
@@ -97,12 +103,15 @@ class Teams:
         async with self._database.write() as connection:
             revision = await next_revision(connection)
             before = await _get(connection, reference)
+            if isinstance(change.limits, TeamUse):
+                values |= {**msgspec.structs.asdict(change.limits), "slot": await _slot(connection, before.id)}
+                del values["limits"]
             if values:
                 await _store(
                     connection, update(teams).where(teams.c.id == before.id).values(**values), values.get("name")
                 )
             after = await _get(connection, before.id)
-            if after.name != before.name:
+            if (after.name, after.limits) != (before.name, before.limits):
                 told = update(gateway_keys).where(gateway_keys.c.team_id == before.id).values(revision=revision)
                 await connection.execute(told)
             if after != before:
@@ -120,6 +129,14 @@ class Teams:
             await connection.execute(delete(teams).where(teams.c.id == team.id))
             await note(connection, now, actor, "team.delete", team.id, team.name, _shown(team), None)
             return team
+
+
+async def _slot(connection: AsyncConnection, id: str) -> int:
+    """The team's place in the workers' tables: its own for ever, as teams are few."""
+    slot = (await connection.execute(select(teams.c.slot).where(teams.c.id == id))).scalar()
+    if slot is not None:
+        return int(slot)
+    return int((await connection.execute(select(func.coalesce(func.max(teams.c.slot), -1)))).scalar_one()) + 1
 
 
 async def _store(connection: AsyncConnection, statement: Any, name: str | None) -> None:
@@ -155,9 +172,16 @@ def _team(row: Mapping[Any, Any]) -> Team:
         created_at=row["created_at"],
         members=row["members"],
         keys=row["keys"],
+        limits=TeamUse(**{name: row[name] for name in TeamUse.__struct_fields__}),
     )
 
 
 def _shown(team: Team) -> dict[str, Any]:
     rules = msgspec.to_builtins(team.key_rules)
-    return {"name": team.name, "description": team.description, "key_rules": rules if any(rules.values()) else None}
+    limits = msgspec.to_builtins(team.limits)
+    return {
+        "name": team.name,
+        "description": team.description,
+        "key_rules": rules if any(rules.values()) else None,
+        "limits": limits if any(value is not None for value in limits.values()) else None,
+    }

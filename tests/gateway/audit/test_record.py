@@ -75,6 +75,7 @@ def test_a_finish_says_how_it_ended() -> None:
         first_byte_us=2,
         notes=("dropped `logit_bias`",),
         sent_us=1,
+        cost_nanousd=123_456_789,
     )
     assert json.loads(record) == {
         "kind": "finish",
@@ -95,6 +96,7 @@ def test_a_finish_says_how_it_ended() -> None:
         "decisions": [],
         "notes": ["dropped `logit_bias`"],
         "sent_us": 1,
+        "cost_nanousd": 123_456_789,
     }
 
 

@@ -1,0 +1,219 @@
+"""The month of one key, team or configuration: what was spent, and what is held for requests that run.
+
+Money is counted in whole nano-USD, as float64 cells which hold nine million dollars exactly. Each worker has a file
+`money-<worker>.slots` and is its only writer; a budget is compared with what all workers of the machine have spent and
+hold, and with what the control process says that others have spent (`gateway.allowances`). The file outlives the
+worker, and the control process brings its sums into the store (`gateway.control.ledger`).
+
+A request is admitted while anything is left after all that runs has cost the most it can. So a budget is overdrawn by
+one request at most, and a request that may cost more than is left is not refused for what it may cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from math import inf
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from gateway.allowances import PLACES, Allowance
+from gateway.slots import CELL, SlotFile
+
+RECORD: Final = 8
+_OWNER, _RUN, _MONTH, _SPENT, _HELD, _LAST_MONTH, _LAST_SPENT = range(7)
+_HEADER = 4096 // CELL
+_LEDGER = 1  # cell of the header: which ledger this file belongs to; 0: it belongs to none yet
+_RUNS = 0
+
+
+class Month(NamedTuple):
+    """A calendar month in UTC: its number (`202611`), and when it ends (Unix seconds)."""
+
+    number: int
+    end: float
+
+
+def month_of(now: float) -> Month:
+    """The month of a moment in Unix seconds."""
+    at = datetime.fromtimestamp(now, UTC)
+    year, month = (at.year + 1, 1) if at.month == 12 else (at.year, at.month + 1)
+    return Month(at.year * 100 + at.month, datetime(year, month, 1, tzinfo=UTC).timestamp())
+
+
+class MoneyFile:
+    """One worker's records, at the places of scopes."""
+
+    def __init__(self, run_folder: Path, worker: int) -> None:
+        """Raises OSError when the file cannot be made."""
+        self._file = SlotFile(path_of(run_folder, worker), _HEADER + PLACES * RECORD)
+        self._file.reserve(0, _HEADER)
+        self.run = self._file.cells[_RUNS : _RUNS + 1]
+        """How often a worker has begun to use this file."""
+
+    def begin(self) -> None:
+        """This process is the file's writer from now on."""
+        self.run[0] += 1.0
+
+    @property
+    def ledger(self) -> float:
+        """Which ledger of the store the sums belong to; 0: none yet."""
+        return self._file.cells[_LEDGER]
+
+    @ledger.setter
+    def ledger(self, value: float) -> None:
+        self._file.cells[_LEDGER] = value
+
+    def record(self, place: int, *, reserve: bool = False) -> memoryview[float]:
+        """The record at a place. To be released before `close`. Raises OSError for a place beyond, or a full disk."""
+        if not 0 <= place < PLACES:
+            raise OSError(f"place {place} is beyond the table")
+        first = _HEADER + place * RECORD
+        if reserve:
+            self._file.reserve(first, RECORD)
+        return self._file.cells[first : first + RECORD]
+
+    def close(self) -> None:
+        """Unmap; idempotent."""
+        self.run.release()
+        self._file.close()
+
+
+def path_of(run_folder: Path, worker: int) -> Path:
+    """Where a worker's file is."""
+    return run_folder / f"money-{worker}.slots"
+
+
+class Peer(NamedTuple):
+    """Another worker's record of the same scope; `run` is the cell that tells its present run."""
+
+    cells: memoryview[float]
+    run: memoryview[float]
+
+
+class Purse:
+    """This worker's record of one scope's money, mirrored in plain attributes, and what others have."""
+
+    __slots__ = ("_allowance", "_cells", "_end", "_held", "_month", "_owner", "_peers", "_spent", "budget")
+
+    def __init__(
+        self,
+        owner: float,
+        cells: memoryview[float],
+        run: float,
+        peers: tuple[Peer, ...],
+        allowance: Allowance,
+        now: float,
+    ) -> None:
+        """Go on with what the cells hold if it is about this scope, else begin anew."""
+        if cells[_OWNER] != owner:
+            cells[_OWNER] = 0.0
+            cells[_RUN:] = memoryview(bytes((RECORD - _RUN) * CELL)).cast("d")
+            cells[_OWNER] = owner
+        if cells[_RUN] != run:  # what was held in an earlier life of this worker died with it
+            cells[_HELD] = 0.0
+            cells[_RUN] = run
+        self.budget = inf
+        self._owner = owner
+        self._cells = cells
+        self._peers = peers
+        self._allowance = allowance
+        self._month = int(cells[_MONTH])
+        self._spent = cells[_SPENT]
+        self._held = cells[_HELD]
+        self._end = 0.0
+        self._turn(now)
+
+    def __repr__(self) -> str:
+        return f"<Purse {self._month}: {self._spent:.0f} spent, {self._held:.0f} held of {self.budget:.0f}>"
+
+    @property
+    def spent(self) -> int:
+        """What this worker has spent this month."""
+        return int(self._spent)
+
+    @property
+    def held(self) -> int:
+        """What this worker holds."""
+        return int(self._held)
+
+    @property
+    def end(self) -> float:
+        """When the month ends."""
+        return self._end
+
+    def used_here(self, now: float) -> tuple[float, float]:
+        """What this machine has spent this month, and what it holds."""
+        if now >= self._end:
+            self._turn(now)
+        spent, held, month, owner = self._spent, self._held, self._month, self._owner
+        for cells, run in self._peers:
+            if cells[_OWNER] == owner:
+                if cells[_MONTH] == month:
+                    spent += cells[_SPENT]
+                if cells[_RUN] == run[0]:
+                    held += cells[_HELD]
+        return spent, held
+
+    def used(self, now: float) -> tuple[float, float]:
+        """What all have spent this month, and what this machine holds. 0.3 µs with one worker."""
+        spent, held = self.used_here(now)
+        return spent + self._allowance.elsewhere(self._month), held
+
+    def hold(self, amount: float) -> None:
+        """Set money aside for a request."""
+        self._held = self._cells[_HELD] = self._held + amount
+
+    def settle(self, held: float, cost: float, now: float) -> None:
+        """A request is over: what was set aside is free, and its cost is spent, in the month in which it ended."""
+        if now >= self._end:
+            self._turn(now)
+        cells = self._cells
+        if cost:
+            self._spent = cells[_SPENT] = self._spent + cost
+        self._held = cells[_HELD] = self._held - held
+
+    def detach(self) -> None:
+        """The place belongs to another scope now, or the file is closed: what still runs counts into the void."""
+        shared, self._cells = self._cells, memoryview(bytearray(RECORD * CELL)).cast("d")
+        self._cells[_OWNER] = self._owner
+        peers, self._peers = self._peers, ()
+        shared.release()
+        for peer in peers:
+            peer.cells.release()
+        self._allowance.release()
+        self._allowance = Allowance(memoryview(bytearray(RECORD * CELL)).cast("d"), self._owner)
+
+    def _turn(self, now: float) -> None:
+        """Begin a month, where it is another one. The last one's sum stays beside it until the store has it."""
+        month = month_of(now)
+        cells = self._cells
+        # A clock that goes back does not undo a month: what was spent counts on in the later one.
+        if month.number > self._month:
+            if self._month:
+                cells[_LAST_MONTH] = 0.0
+                cells[_LAST_SPENT] = self._spent
+                cells[_LAST_MONTH] = self._month
+            self._spent = cells[_SPENT] = 0.0
+            self._month = month.number
+            cells[_MONTH] = self._month
+        self._end = month.end
+
+
+class Sum(NamedTuple):
+    """What one worker has spent for one scope in one month."""
+
+    month: int
+    spent: int
+
+
+def sums(cells: memoryview[float], owner: float) -> Iterable[Sum]:
+    """What a record says, while its worker goes on; empty where it is about another scope."""
+    if cells[_OWNER] != owner:
+        return
+    # Months are read first, since they are written last.
+    for month_cell, spent_cell in ((_LAST_MONTH, _LAST_SPENT), (_MONTH, _SPENT)):
+        month = int(cells[month_cell])
+        spent = int(cells[spent_cell])
+        if month and month == cells[month_cell]:
+            yield Sum(month, spent)
