@@ -185,13 +185,15 @@ def plain(body: bytes, model: str) -> int | None:
         head = _head.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if head.model != model or head.stream or head.stream_options is not _UNSET or not strict.is_plain(body, _KEYS):
+    if (
+        head.model != model
+        or head.stream
+        or head.stream_options is not _UNSET
+        or not strict.is_plain(body, b'"messages"', bytes(head.messages))
+    ):
         return None
     tokens = head.max_tokens if head.max_completion_tokens is None else head.max_completion_tokens
     return 0 if tokens is None or tokens < 0 else tokens
-
-
-_KEYS: Final = (b'"model"', b'"messages"')
 
 
 def _request_texts(body: bytes) -> list[TextPart]:

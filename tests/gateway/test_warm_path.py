@@ -75,7 +75,7 @@ class Stage:
                 if isinstance(fields.get(moment), int | str):
                     fields[moment] = type(fields[moment])()
             stages = fields.pop("stages_us", {})
-            assert abs(sum(stages.values()) - took) <= 0.6 * len(stages)
+            assert abs(sum(stages.values()) - took) <= 0.5 * len(stages) + 1
             for decision in fields.get("decisions", ()):
                 decision["microseconds"] = 0
             self.notes.append(fields)
