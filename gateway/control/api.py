@@ -1,7 +1,8 @@
 """What the control process answers over HTTP, on a Unix socket in the run folder that workers relay to.
 
-`/metrics`, the API `/api/v1` (`rest/`), and what workers ask (`internal.py`); with `gateway.admin_listen`, the first
-two on an address of its own as well. Errors have the shape that the rest of the gateway's errors have.
+`/metrics`, the API `/api/v1` (`rest/`), the console (`console/`), and what workers ask (`internal.py`); with
+`gateway.admin_listen`, all but the last on an address of its own as well. Errors have the shape that the rest of the
+gateway's errors have.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from gateway import exposition
 from gateway.control import internal
 from gateway.control.api_token import api_token
 from gateway.control.configuration_keeper import ConfigurationKeeper
+from gateway.control.console import Console
+from gateway.control.events.catalogue import events_of
 from gateway.control.identity.gatekeeper import Gatekeeper, peer_of
 from gateway.control.identity.oidc import OIDCClient
 from gateway.control.identity.passwords import Passwords
@@ -56,6 +59,7 @@ def plane_of(
         oidc=OIDCClient(clock, time.monotonic),
         keeper=ConfigurationKeeper(source.run_folder, source.store, in_force, reload),
         explainer=Explainer(in_force),
+        events=events_of(source.run_folder),
         clock=clock,
     )
 
@@ -93,8 +97,9 @@ async def _listen(runner: web.AppRunner, address: str | None) -> None:
 def application(plane: Plane) -> web.Application:
     """The routes."""
     app = web.Application(middlewares=[errors_middleware, _nothing_internal], client_max_size=MAX_BODY_BYTES)
-    app.router.add_get("/metrics", _Metrics(plane.source.run_folder))
+    app.router.add_get("/metrics", _Metrics(plane.source.run_folder).answer)
     API(plane).add_to(app)
+    Console().add_to(app)
     internal.add_routes(app, plane.store)
     return app
 
@@ -113,7 +118,8 @@ class _Metrics:
     def __init__(self, run_folder: Path) -> None:
         self._run_folder = run_folder
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.Response:
+        """The page, in the format that the scraper prefers."""
         accept = request.headers.get("Accept", "")
         body, content_type = await asyncio.to_thread(exposition.negotiate, self._run_folder, accept)
         return web.Response(body=body, headers={"Content-Type": content_type})

@@ -108,6 +108,7 @@ class Control:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(plane.keeper.run())
                 tasks.create_task(trail.run())
+                tasks.create_task(plane.events.run())
                 tasks.create_task(setup_link.announce(self.store, lambda: plane.settings.base_url))
         finally:
             await trail.close()

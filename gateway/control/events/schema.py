@@ -152,6 +152,13 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def nothing() -> sqlite3.Connection:
+    """An index of no events, in memory: what is asked before the first one has been made."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.executescript(_TABLES)
+    return connection
+
+
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """The index, to be asked by one thread at a time. Raises sqlite3.OperationalError where there is none."""
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, check_same_thread=False, isolation_level=None)

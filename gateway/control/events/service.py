@@ -23,7 +23,7 @@ from gateway.control.events import detail
 from gateway.control.events.ingest import Catalogue, Indexer, Locked
 from gateway.control.events.query import Query
 from gateway.control.events.retention import retire
-from gateway.control.events.schema import open_for_reading
+from gateway.control.events.schema import nothing, open_for_reading
 
 LOOK_SECONDS: Final = 0.2
 """Between two looks at the log; its writer looks every 50 ms."""
@@ -32,6 +32,8 @@ RETIRE_SECONDS: Final = 300.0
 MAX_WAITING: Final = 500
 """New events that a slow listener may have waiting; it misses what comes beyond, and is told how many."""
 MAX_LISTENERS: Final = 200
+_SOON: Final = 4
+"""After so many steps in a row that did not come to the log's end, the index says that it is behind."""
 _PER_STEP: Final = 200
 """New events of one step that listeners are told; nobody reads thousands a second."""
 
@@ -133,6 +135,10 @@ class Events:
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[Query]:
+        if not self._path.exists():
+            with contextlib.closing(Query(nothing())) as reader:
+                yield reader
+            return
         try:
             reader = self._readers.get_nowait()
         except queue.Empty:
@@ -164,6 +170,7 @@ class Events:
 
     def _keep_up(self, indexer: Indexer, loop: asyncio.AbstractEventLoop) -> None:
         retire_at = time.monotonic()
+        in_a_row = 0
         while not self._stopping.is_set():
             if self._rebuild.is_set():
                 self._rebuild.clear()
@@ -174,7 +181,8 @@ class Events:
             if not more and begun >= retire_at:
                 more = retire(indexer.connection, self.audit_folder, self._clock())
                 retire_at = begun if more else begun + RETIRE_SECONDS
-            self.behind = more
+            in_a_row = in_a_row + 1 if more else 0
+            self.behind = in_a_row > _SOON or (self.behind and more)
             if numbers and self._listeners:
                 told = self._ask(lambda query, numbers=numbers: query.events(numbers[-_PER_STEP:]))  # type: ignore[misc]
                 loop.call_soon_threadsafe(self._tell, told)

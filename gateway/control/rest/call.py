@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.control.configuration_keeper import ConfigurationKeeper
+from gateway.control.events.service import Events
 from gateway.control.identity.gatekeeper import Gatekeeper, origin_of
 from gateway.control.identity.oidc import OIDCClient
 from gateway.control.identity.passwords import Passwords
@@ -51,6 +52,7 @@ class Plane:
     oidc: OIDCClient
     keeper: ConfigurationKeeper
     explainer: Explainer
+    events: Events
     clock: Callable[[], float]
 
     @property
@@ -153,7 +155,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     `needs`: one of these permissions; empty: nobody needs to sign in. `body`, `query` and `answer` are the types of
     what goes in and out. `max_bytes` bounds the body; where it is optional, its defaults are taken. `errors` are the
-    statuses of errors beyond those that every route can answer.
+    statuses of errors beyond those that every route can answer. `endless`: the answer goes on for as long as the client
+    listens, and has a bound of its own on how many listen.
     """
 
     name: str
@@ -170,4 +173,5 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     max_bytes: int = 65_536
     body_optional: bool = False
+    endless: bool = False
     errors: tuple[int, ...] = ()

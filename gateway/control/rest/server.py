@@ -92,6 +92,8 @@ class API:
         return handle
 
     async def _serve(self, route: Route, request: web.Request) -> web.StreamResponse:
+        if route.endless:
+            return await self._answer(route, request)
         if self._under_way >= MAX_CALLS:
             return answer_error(request, Overloaded("Too many calls at once; try again in a second.", headers=_SOON))
         self._under_way += 1

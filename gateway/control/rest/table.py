@@ -15,6 +15,7 @@ import msgspec
 from gateway.control.identity.roles import Permission
 from gateway.control.rest import auth, configurations, gateway_keys, operations, people, shapes, teams
 from gateway.control.rest.call import Route
+from gateway.control.rest.event_table import EVENT_ROUTES
 
 _P: Final = Permission
 _MEGABYTE: Final = 1 << 20
@@ -640,5 +641,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     *_GATEWAY_KEYS,
     *_CONFIGURATIONS,
     *_OPERATIONS,
+    *EVENT_ROUTES,
 )
 PREFIX: Final = "/api/v1"
