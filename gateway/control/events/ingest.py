@@ -277,7 +277,7 @@ class _Batch:
             {"verdict": verdict, "outcome": _OUTCOME_INDEX[finish.outcome], "status": status, "class": status // 100},
             number,
         )
-        cost: float | None = getattr(finish, "cost_usd", None)
+        cost = None if finish.cost_nanousd is None else finish.cost_nanousd / 1_000_000_000
         tokens = (finish.prompt_tokens, finish.completion_tokens, finish.cached_tokens, finish.reasoning_tokens)
         self._events[number] = (
             *(number, finish.id, *(names[kind] for kind in FACETS)),
