@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import permutations
 from typing import Any, Final
 
 import msgspec
@@ -54,16 +55,18 @@ _TRANSCRIBERS: Final = frozenset(_MODELS[2:4])
 _AUDIO: Final = frozenset({"audio"})
 
 _AUDIO_KEY: Final = re.compile(rb'"audio"[ \t\r\n]*:[ \t\r\n]*"')
-_AROUND_AUDIO: Final = re.compile(
-    rb"\{(?:%(type)b,%(audio)b|%(audio)b,%(type)b|%(type)b,%(audio)b,%(id)b|%(type)b,%(id)b,%(audio)b"
-    rb"|%(id)b,%(type)b,%(audio)b|%(id)b,%(audio)b,%(type)b|%(audio)b,%(type)b,%(id)b|%(audio)b,%(id)b,%(type)b)\}"
-    % {
-        b"type": rb'"type":"input_audio_buffer\.append"',
-        b"id": rb'"event_id":"[A-Za-z0-9_.:-]{0,128}"',
-        b"audio": rb'"audio":""',
-    }
-)
-_SPACE: Final = b" \t\r\n"
+
+
+def _around_audio() -> re.Pattern[bytes]:
+    """`input_audio_buffer.append` without its audio: two or three members in any order, each of them once. A tilde
+    stands where white space may."""
+    members = (rb'"type"~:~"input_audio_buffer\.append"', rb'"audio"~:~""', rb'"event_id"~:~"[A-Za-z0-9_.:-]{1,128}"')
+    orders = [*permutations(members), *permutations(members[:2])]
+    forms = b"|".join([rb"~,~".join(order) for order in orders])
+    return re.compile((rb"~\{~(?:%b)~\}~" % forms).replace(b"~", rb"[ \t\r\n]*"))
+
+
+_AROUND_AUDIO: Final = _around_audio()
 MAX_AROUND_AUDIO: Final = 1024
 
 
@@ -76,9 +79,7 @@ def is_audio(message: bytes) -> bool:
     end = message.find(b'"', start)
     if end < 0 or len(message) - (end - start) > MAX_AROUND_AUDIO or message.find(b"\\", start, end) >= 0:
         return False
-    # No string that the forms allow has a space in it, so that white space is between tokens wherever it stands.
-    around = (message[:start] + message[end:]).translate(None, _SPACE)
-    return _AROUND_AUDIO.fullmatch(around) is not None
+    return _AROUND_AUDIO.fullmatch(message[:start] + message[end:]) is not None
 
 
 class _Event(msgspec.Struct, gc=False):
