@@ -370,7 +370,7 @@ class Session:
         turn.id = examination.id
         turn.event_id, turn.stream_id = event.event_id, event.stream_id
         try:
-            turn.admit(event.max_output_tokens)
+            turn.admit(event.max_output_tokens, (uplink.target,))
             turn.audit_start(self._upgrade.peer, self._client_id)
         except GatewayError as error:
             self._finish(turn, _outcome(error), error.status, error.code)
@@ -564,7 +564,7 @@ class Session:
         turn = self._new_turn(self._model or uplink.target.model)
         turn.target = uplink.target
         try:
-            turn.admit(0)
+            turn.admit(0, (uplink.target,))
             turn.audit_start(self._upgrade.peer, self._client_id)
         except GatewayError as error:
             turn.response_id = named
