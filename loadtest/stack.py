@@ -185,8 +185,14 @@ def nginx_command() -> str | None:
     return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
-def nginx_configuration(folder: Path, port: int, upstream: int) -> str:
-    """nginx as one would set it before a model provider: one worker, nothing buffered, connections kept."""
+def nginx_configuration(folder: Path, port: int, upstream: int, *, upgrades: bool = False) -> str:
+    """nginx as one would set it before a model provider: one worker, nothing buffered, connections kept.
+
+    `upgrades`: for WebSockets, which need their own header fields (nginx.org/en/docs/http/websocket.html).
+    """
+    connection = (
+        'Upgrade $http_upgrade;\n            proxy_set_header Connection "upgrade"' if upgrades else 'Connection ""'
+    )
     user = "user root;" if os.geteuid() == 0 else ""
     paths = "\n".join(
         f"    {kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -214,7 +220,7 @@ http {{
         location / {{
             proxy_pass http://provider;
             proxy_http_version 1.1;
-            proxy_set_header Connection "";
+            proxy_set_header {connection};
             proxy_buffering off;
         }}
     }}
@@ -223,7 +229,9 @@ http {{
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, upstream: int, *, cores: set[int] | None = None, name: str = "nginx") -> Iterator[Server]:
+def nginx(
+    folder: Path, upstream: int, *, cores: set[int] | None = None, name: str = "nginx", upgrades: bool = False
+) -> Iterator[Server]:
     """nginx's `proxy_pass` to a port on loopback."""
     command = nginx_command()
     if command is None:
@@ -231,7 +239,7 @@ def nginx(folder: Path, upstream: int, *, cores: set[int] | None = None, name: s
     port = free_port()
     home = folder / name
     home.mkdir()
-    (home / "nginx.conf").write_text(nginx_configuration(home, port, upstream))
+    (home / "nginx.conf").write_text(nginx_configuration(home, port, upstream, upgrades=upgrades))
     arguments = [command, "-p", str(home), "-e", "stderr", "-c", str(home / "nginx.conf")]
     with running(name, arguments, port, folder, cores=cores) as server:
         yield server
