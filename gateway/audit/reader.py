@@ -1,4 +1,4 @@
-"""Reading the log back as exchanges: a start and its finish as one row.
+"""Reading the log back as exchanges: a start and its finish as one row; a change that somebody made is one, too.
 
 It takes lines as they are and checks no hash; that is `verify`'s work. A line that is none is counted and passed over.
 Rows are plain mappings of JSON values, times in ISO 8601 (UTC), so that commands only choose how to print them.
@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from gateway.audit.chain import Malformed, parse
 from gateway.audit.layout import Header, Seal, SegmentName, decode, microseconds
-from gateway.audit.record import Finish, Gap, Start
+from gateway.audit.record import Change, Finish, Gap, Start
 from gateway.audit.segments import names_in
 
 Row = Mapping[str, object]
@@ -54,14 +54,24 @@ COLUMNS: Final = (
     "attributes",
     "reason",
     "records",
+    "actor",
+    "actor_id",
+    "via",
+    "request_id",
+    "action",
+    "object_id",
+    "object_name",
+    "before",
+    "after",
 )
-"""Every field that a row may have. `kind` is `exchange` or `gap`; the last two belong to gaps."""
+"""Every field that a row may have. `kind` is `exchange`, `gap` or `change`. `reason` and `records` belong to gaps, what
+follows them to changes."""
 
 _OF_THE_RECORD = frozenset(("kind", "id", "at", "decisions"))
 """Fields that both records have, and that a row has in another form."""
 
-_decoder: msgspec.json.Decoder[Start | Finish | Gap | Header | Seal] = msgspec.json.Decoder(
-    Start | Finish | Gap | Header | Seal
+_decoder: msgspec.json.Decoder[Start | Finish | Gap | Change | Header | Seal] = msgspec.json.Decoder(
+    Start | Finish | Gap | Change | Header | Seal
 )
 
 
@@ -93,6 +103,10 @@ class Joiner:
                     "reason": record.reason,
                     "records": record.records,
                 }
+            case Change():
+                fields = msgspec.to_builtins(record)
+                del fields["at"]
+                return {**fields, "started_at": iso(record.at), "finished_at": iso(record.at)}
             case _:
                 return None
 

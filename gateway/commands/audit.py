@@ -311,6 +311,10 @@ def _cells(row: Row) -> dict[str, object]:
         cells["outcome"] = "GAP"
         cells["verdicts"] = f"{'some' if count is None else count} records: {row['reason']}"
         return cells
+    if row["kind"] == "change":
+        cells["outcome"] = "CHANGE"
+        cells["verdicts"] = _plain(f"{row['action']} {row['object_name']} by {row['actor']}")
+        return cells
     cells["outcome"] = row.get("outcome") or "open"
     cells["tokens"] = f"{row.get('prompt_tokens', 0)}+{row.get('completion_tokens', 0)}"
     duration = row.get("duration_us")

@@ -49,7 +49,7 @@ async def configurations(call: Call) -> shapes.ConfigurationList:
     run_file = in_force.run_file
     return shapes.ConfigurationList(
         data=tuple(_out(one, call, numbers, position) for position, one in enumerate(in_force.configurations)),
-        error=None if run_file is None else run_file.error,
+        reload_error=None if run_file is None else run_file.error,
     )
 
 

@@ -485,10 +485,10 @@ class ConfigurationText(Out, kw_only=True):
 
 
 class ConfigurationList(Out, kw_only=True):
-    """The configurations, the default one first. `error`: why a newer state of the files is not in force."""
+    """The configurations, the default one first. `reload_error`: why a newer state of the files is not in force."""
 
     data: tuple[ConfigurationOut, ...]
-    error: str | None
+    reload_error: str | None
 
 
 class NewVersion(In, kw_only=True):

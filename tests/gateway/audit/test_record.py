@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.audit.record import (
+    Change,
     Finish,
     Gap,
     GapReason,
@@ -109,7 +110,7 @@ def test_a_gap_may_not_know_its_size() -> None:
     }
 
 
-@pytest.mark.parametrize("struct", [Start, Finish, Gap])
+@pytest.mark.parametrize("struct", [Start, Finish, Gap, Change])
 def test_every_field_is_documented(struct: type[msgspec.Struct]) -> None:
     text = DOCS.read_text(encoding="utf-8")
     assert [field for field in struct.__struct_fields__ if f"| `{field}` |" not in text] == []

@@ -74,7 +74,10 @@ class Caller:
             method, f"{self.url}/api/v1{path}", headers={**self.headers, **given}, allow_redirects=False, **options
         ) as answer:
             kind = answer.content_type
-            told = await answer.json() if kind == "application/json" else await answer.read()
+            if kind == "application/json":
+                told = await answer.json()
+            else:
+                told = None if kind == "text/event-stream" else await answer.read()
             return Answer(answer.status, told, answer.headers, answer.cookies)
 
 
@@ -142,7 +145,7 @@ def put_in_force(folder: Path, text: str, generation: int) -> None:
 @pytest.fixture
 async def house(run_folder: Path, store: Store, clock: Clock) -> AsyncIterator[House]:
     plane = plane_of(Source(run_folder, store), passwords=Passwords(QUICK), clock=clock)
-    runner = web.AppRunner(application(plane), access_log=None)
+    runner = web.AppRunner(application(plane), access_log=None, shutdown_timeout=0.05)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
