@@ -21,7 +21,7 @@ from gateway.audit.record import completed_form, fill_start
 from gateway.errors import AuditUnavailable, GatewayError, RateLimited
 from gateway.exchange import GLANCE_INLINE_BYTES, READ_INLINE_BYTES, Course, Exchange
 from gateway.routes import CLOSED
-from gateway.stages import ADMISSION, FIRST_BYTE, INPUT_POLICIES, NAMES, NONE, TRANSLATION, UPSTREAM
+from gateway.stages import ADMISSION, FIRST_BYTE, INPUT_POLICIES, NAMES, NONE, UPSTREAM
 from gateway.types import ResponseHead, Usage
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _NEVER: Final = float("inf")
 _IDLE: Final[Any] = None
+_UNSCREENED: Final = (ADMISSION, UPSTREAM, FIRST_BYTE)
 MAX_STRAYS: Final = 16
 """A provider whose answers are not ordinary, so many times in a row, is not tried this way again on this connection."""
 
@@ -62,10 +63,10 @@ class WarmPath:
 
     __slots__ = (
         "_answer_form", "_bounds", "_cells", "_cost", "_credential", "_duration", "_first_byte", "_glance",
-        "_good_until", "_head", "_key", "_listens", "_numbers", "_own", "_plain", "_pool", "_price", "_requests",
+        "_good_until", "_head", "_key", "_listens", "_own", "_plain", "_pool", "_price", "_requests", "_stage_bounds",
         "_stages", "_strays", "_timing_form", "_tokens_in", "_tokens_out", "_usage", "_verdicts", "binding", "body",
-        "client", "connection", "course", "deadline", "endpoint", "hold", "id", "request", "screened_from",
-        "screened_to", "sent_at", "services", "started_at", "total_deadline",
+        "client", "connection", "course", "deadline", "endpoint", "hold", "id", "request", "screening", "sent_at",
+        "services", "started_at", "total_deadline",
     )  # fmt: skip
 
     connection: WarmConnection
@@ -94,10 +95,10 @@ class WarmPath:
         self._pool = pool
         self._head = course.heads[0].replace(b"%", b"%%") + b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
         self._own = request.own.get(b"x-request-id")
-        before = (ADMISSION, INPUT_POLICIES, TRANSLATION) if pipeline.reads_input else (ADMISSION,)
-        self._numbers = (*before, UPSTREAM, FIRST_BYTE)
-        names = [NAMES[number] for number in self._numbers]
-        self._stages = [services.stages[number] for number in self._numbers]
+        numbers = (ADMISSION, INPUT_POLICIES, UPSTREAM, FIRST_BYTE) if pipeline.reads_input else _UNSCREENED
+        names = [NAMES[number] for number in numbers]
+        self._stages = tuple([services.stages[number].index for number in numbers])
+        self._stage_bounds = services.stages[0].bounds
         self._timing_form = b"server-timing: %b\r\n" % b", ".join([b"%b;dur=%%.3f" % name.encode() for name in names])
         self._price = target.price
         self._cost = -1 if target.price is None else target.cost.index
@@ -117,7 +118,7 @@ class WarmPath:
         self.body = b""
         self.connection = _IDLE
         self.hold = None
-        self.started_at = self.screened_from = self.screened_to = self.sent_at = 0.0
+        self.started_at = self.screening = self.sent_at = 0.0
         self.deadline = self.total_deadline = _NEVER
 
     def __repr__(self) -> str:
@@ -145,11 +146,11 @@ class WarmPath:
             return False
         glance = self._glance
         if glance is not None:
-            self.screened_from = clock()
+            begin = clock()
             clean = glance(body) if len(body) <= GLANCE_INLINE_BYTES else None
             if clean is None or clean.decisions is not course.decisions:
                 return False
-            self.screened_to = clock()
+            self.screening = clock() - begin
         hold = None
         if self.binding.limited:
             try:
@@ -208,12 +209,21 @@ class WarmPath:
         usage = self._usage(body)
         hold, id, started_at = self.hold, self.id, self.started_at
         now, wall = services.clock(), services.wall()
-        seconds = now - started_at
-        cells, place = self._cells, bisect_left(self._bounds, seconds)
+        seconds, policies, sent = now - started_at, self.screening, self.sent_at - started_at
+        before, waited, added = sent - policies, read_at - self.sent_at, now - read_at
+        took = (before, waited, added) if self._glance is None else (before, policies, waited, added)
+        cells, bounds = self._cells, self._bounds
+        place, last = bisect_left(bounds, seconds), len(bounds) + 1
         cells[self._requests] += 1.0
-        for first in (self._duration, self._first_byte):
-            cells[first + place] += 1.0
-            cells[first + len(self._bounds) + 1] += seconds
+        cells[self._duration + place] += 1.0
+        cells[self._duration + last] += seconds
+        cells[self._first_byte + place] += 1.0
+        cells[self._first_byte + last] += seconds
+        bounds = self._stage_bounds
+        last = len(bounds) + 1
+        for first, stage in zip(self._stages, took):  # noqa: B905 (they are as many, and `strict` costs 0.1 µs)
+            cells[first + bisect_left(bounds, stage)] += 1.0
+            cells[first + last] += stage
         if usage is None:
             prompt = completion = cached = reasoning = 0
         else:
@@ -223,20 +233,16 @@ class WarmPath:
         for cell in self._verdicts:
             cells[cell] += 1.0
         services.count_use(self._key, wall)
-        stages = (*self._until_sent(), read_at - self.sent_at, now - read_at)
-        for histogram, took in zip(self._stages, stages, strict=True):
-            histogram.observe(took)
         price, cost = self._price, None
         if price is not None:
             # Of an answer without usage its size is what can be known; as in `Exchange`.
             cost = price.cost(usage or Usage(len(self.body) >> 2, len(body) >> 2), wall)
             cells[self._cost] += cost * 1e-9
         if course.start is not None:
-            taken, sent = int(seconds * 1e6), int((self.sent_at - started_at) * 1e6)
-            numbers = id, int(wall * 1e6), prompt, completion, cached, reasoning, len(body), taken, taken, sent
-            took_us = [round(took * 1e6) for took in stages]
-            filled = (*numbers, *took_us) if cost is None else (*numbers, *took_us, cost)
-            services.conclude(self._answer_form % filled)
+            us = int(seconds * 1e6)
+            numbers = id, int(wall * 1e6), prompt, completion, cached, reasoning, len(body), us, us, int(sent * 1e6)
+            stages = [int(stage * 1e6) for stage in took]
+            services.conclude(self._answer_form % ((*numbers, *stages) if cost is None else (*numbers, *stages, cost)))
         self.body = b""
         if hold is None:
             fields = b"%bx-request-id: %b\r\n" % (template.passed(found, limited=False), self._own or id)
@@ -250,22 +256,14 @@ class WarmPath:
             passed = template.passed(found, limited=True)
             fields = b"%bx-request-id: %b\r\n%b" % (passed, self._own or id, hold.lines)
         if services.server_timing:
-            fields += self._timing_form % tuple([took * 1e3 for took in stages])
+            fields += self._timing_form % tuple([stage * 1e3 for stage in took])
         self.client.answer_whole(fields, body)
-
-    def _until_sent(self) -> tuple[float, ...]:
-        """What the stages took until the request was sent."""
-        if self._glance is None:
-            return (self.sent_at - self.started_at,)
-        begin, end = self.screened_from, self.screened_to
-        return begin - self.started_at, end - begin, self.sent_at - end
 
     @property
     def stages(self) -> list[float]:
-        """The same by number of stage, for an exchange."""
+        """What the stages took until the request was sent, by number of stage."""
         stages = [*NONE]
-        for number, took in zip(self._numbers, self._until_sent(), strict=False):
-            stages[number] = took
+        stages[ADMISSION], stages[INPUT_POLICIES] = self.sent_at - self.started_at - self.screening, self.screening
         return stages
 
     # Whatever is not ordinary
