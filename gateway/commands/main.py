@@ -35,6 +35,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "audit": Entry("gateway.commands.audit:group", "Verify, follow and export the audit log."),
     "bench": Entry("gateway.commands.bench:command", "Measure how much a gateway does, and how fast it answers."),
     "doctor": Entry("gateway.commands.doctor:command", "Check set-up and surroundings, and measure what is added."),
+    "migrate": Entry("gateway.commands.migrate:group", "Turn another gateway's configuration into ours."),
     "completion": Entry("gateway.commands.completion:command", "Print the completion script of a shell."),
 }
 
