@@ -14,8 +14,8 @@ from gateway.downstream.head import RequestHead
 from gateway.errors import ForbiddenOrigin, InvalidAPIKey
 from gateway.http1 import header_lines
 from gateway.snapshot import Binding, Snapshot
+from gateway.types import KEY_PREFIX
 
-KEY_PREFIX: Final = b"kt_gk_"
 _HEADERS: Final = (b"authorization", b"api-key", b"x-api-key")
 _LOOPBACK: Final = frozenset((b"localhost", b"127.0.0.1", b"[::1]"))
 

@@ -33,12 +33,14 @@ MORE: Final = -1
 MAX_OVERHEAD: Final = 8192
 """Bytes of chunk extensions, and of trailers, that one message may carry."""
 
-_SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,15})((?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?)")
+_SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,15})((?:;[\t\x20-\x7e\x80-\xff]*)?)")
+_SPACED_SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,15})((?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?)")
 _TRAILER_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t\x20-\x7e\x80-\xff]*")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
-_FORBIDDEN_TRAILERS = frozenset(
-    (b"content-length", b"transfer-encoding", b"host", b"authorization", b"content-encoding")
-)
+_FORBIDDEN_TRAILERS = HOP_BY_HOP | {
+    b"api-key", b"authorization", b"content-encoding", b"content-length", b"content-type", b"cookie", b"host",
+    b"set-cookie", b"x-api-key",
+}  # fmt: skip
 
 # Providers send events of a few hundred sizes, so a size line is nearly always one that was parsed before: a look-up
 # costs 0.04 µs, matching and converting it 0.35. Bounded by the length of the line (five bytes at most).
@@ -78,11 +80,16 @@ class ChunkWalker:
     Otherwise `spans` lists the payload's places. Splits at any byte are fine.
     """
 
-    __slots__ = ("_at", "_line", "_max_overhead", "_overhead", "_remaining", "one", "spans", "start", "stop")
+    __slots__ = (
+        "_at", "_line", "_max_overhead", "_overhead", "_remaining", "_size_line", "one", "spans", "start", "stop",
+    )  # fmt: skip
 
-    def __init__(self, max_overhead: int = MAX_OVERHEAD) -> None:
+    def __init__(self, max_overhead: int = MAX_OVERHEAD, *, spaced: bool = False) -> None:
+        """`spaced`: white space before an extension is taken (RFC 9112, section 7.1.1). Not where the bytes are passed
+        on: no sender may produce it, and not every recipient bears it."""
         self._at = _At.SIZE
         self._max_overhead = max_overhead
+        self._size_line = _SPACED_SIZE_LINE if spaced else _SIZE_LINE
         self._line = b""
         self._overhead = 0
         self._remaining = 0
@@ -172,7 +179,7 @@ class ChunkWalker:
         return newline + 1
 
     def _take_size(self, line: bytes) -> None:
-        match = _SIZE_LINE.fullmatch(line)
+        match = self._size_line.fullmatch(line)
         if match is None:
             raise FramingError("malformed chunk size")
         size = int(match[1], 16)

@@ -26,4 +26,4 @@ def passed_on(raw: bytes, *, limited: bool) -> bytes:
     `limited`: the client reads its key's own rate limits, so it does not get those of the account that all keys share.
     """
     lines = (_DROPPED_WITH_LIMITS if limited else _DROPPED).sub(b"", b"\n" + raw)
-    return _REQUEST_ID.sub(b"\nx-provider-request-id", lines, 1)[1:]
+    return _REQUEST_ID.sub(b"\nx-provider-request-id", lines)[1:]

@@ -12,10 +12,11 @@ import random
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes
 
 from gateway.config.schema import CircuitBreaker, Fallback, FallbackTrigger, RoutingStrategy
 from gateway.errors import GatewayError, UpstreamReset, UpstreamStatus, UpstreamTimeout, UpstreamUnreachable
-from gateway.types import Destination, Operation
+from gateway.types import KEY_PREFIX, Destination, Operation
 
 if TYPE_CHECKING:
     from gateway.metrics import Counter, Handles, Histogram
@@ -131,13 +132,17 @@ class Lane:
         `query` and `lines` are the client's; `own_fields` names the fields that the target's operator has set.
         """
         path = self.stream_path if stream else self.path
-        if query and (query := self.query(query)):
+        if query and (query := _without_keys(self.query(query))):
             path = b"%b%b%b" % (path, b"&" if b"?" in path else b"?", query)
         if self.keep is not None:
             lines = self.keep(lines)
         if own_fields:
             lines = [line for line in lines if line.partition(b":")[0].lower() not in own_fields]
-        return b"POST %b HTTP/1.1\r\n%b%b%b" % (path, self.fields, credential, b"".join(lines))
+        text = b"".join(lines)
+        if KEY_PREFIX in text:
+            # A gateway key in a field that is none of those it is taken from, by a client's mistake.
+            text = b"".join([line for line in lines if KEY_PREFIX not in line])
+        return b"POST %b HTTP/1.1\r\n%b%b%b" % (path, self.fields, credential, text)
 
     def signature(self, body: bytes, *, stream: bool, now: float) -> bytes:
         """The header lines that sign one request. 12 µs for 1 KB."""
@@ -158,8 +163,15 @@ class SocketLane:
 
     def target(self, query: bytes) -> bytes:
         """The request target with what a client's query says besides the model and the version of an API."""
-        rest = [part for part in query.split(b"&") if part and part.partition(b"=")[0] not in _OWN_QUERY]
+        rest = [part for part in _without_keys(query).split(b"&") if part and part.partition(b"=")[0] not in _OWN_QUERY]
         return b"&".join([b"%b%b" % (self.path, b"" if b"?" in self.path else b"?"), *rest]) if rest else self.path
+
+
+def _without_keys(query: bytes) -> bytes:
+    """A query without the parts that hold a gateway key, however it is encoded."""
+    if KEY_PREFIX not in unquote_to_bytes(query):
+        return query
+    return b"&".join([part for part in query.split(b"&") if KEY_PREFIX not in unquote_to_bytes(part)])
 
 
 _OWN_QUERY: Final = frozenset((b"model", b"deployment", b"api-version"))

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from gateway.http1 import HOP_BY_HOP
+
+
+KEY_PREFIX: Final = b"kt_gk_"
+"""What every gateway key begins with."""
 
 
 class Phase(enum.StrEnum):

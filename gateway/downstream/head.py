@@ -175,7 +175,7 @@ def parse_head(data: bytes, limits: HeadLimits) -> RequestHead:
     if (
         data.count(b" ", 0, line_end) != 2
         or (version != b" HTTP/1.1" and version != b" HTTP/1.0")
-        or data.startswith(b"\n")  # llhttp skips it
+        or data.startswith((b"\r", b"\n"))  # llhttp skips them
     ):
         raise MalformedHTTP("Malformed request line: it is `METHOD target HTTP/1.1`, with one space between two parts.")
     if len(collector.target) > limits.target_bytes:
@@ -204,9 +204,9 @@ def _judge(method: bytes, http10: bool, upgrade: bool, collector: _Collector) ->
     request_id = own.get(b"x-request-id")
     if request_id is not None and not _REQUEST_ID.fullmatch(request_id):
         del own[b"x-request-id"]  # it would be echoed, sent on and recorded: the gateway's own is taken instead
-    path, query = _target(method, collector.target, own)
     if b"host" not in own and not http10:
         raise MalformedHTTP("The Host field is missing (RFC 9112, section 3.2).")
+    path, query = _target(method, collector.target, own)
     length = _body_length(own, http10)
     if b"expect" in own:
         _check_expectation(own, http10)

@@ -403,7 +403,7 @@ class DownstreamConnection(asyncio.Protocol):
         if self._state is not State.BODY:
             return
         self._handler = handler
-        self._walker = ChunkWalker(limits.chunk_overhead_bytes) if length is None else None
+        self._walker = ChunkWalker(limits.chunk_overhead_bytes, spaced=True) if length is None else None
         self._body_left = limits.body_bytes if length is None else length
         if head.expects_continue and not rest:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

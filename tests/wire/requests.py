@@ -46,6 +46,8 @@ MALFORMED: Final[dict[str, tuple[bytes, int]]] = {
     "method with a control byte": (get(method=b"G\x01T"), 400),
     "an empty line of two": (b"\r\n\r\n" + get(), 400),
     "a line feed first": (b"\n" + get(), 400),
+    "a carriage return first": (b"\r" + get(), 400),
+    "a carriage return behind an empty line": (b"\r\n\r" + get(), 400),
     "tls": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32), 400),
     "ssh": (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", 400),
     "proxy protocol": (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n" + get(), 400),
@@ -66,6 +68,7 @@ MALFORMED: Final[dict[str, tuple[bytes, int]]] = {
     "target longer than a head": (get(target=b"/" + b"x" * 40_000), 414),
     # Fields (section 5)
     "no host": (b"GET /echo HTTP/1.1\r\n\r\n", 400),
+    "no host, but one in the target": (b"GET http://gateway/echo HTTP/1.1\r\n\r\n", 400),
     "two hosts": (get(b"Host: gateway"), 400),
     "two different hosts": (get(b"Host: other"), 400),
     "space before the colon": (get(b"X-Name : value"), 400),
