@@ -124,7 +124,8 @@ class _Conversion:
         if not targets:
             yield path, node
             return
-        inherited = {name: node[name] for name in ("request_timeout", "retry", "override_params") if name in node}
+        shared = ("request_timeout", "retry", "override_params")
+        inherited: dict[str, Any] = {name: node[name] for name in shared if name in node}
         for number, target in enumerate(targets):
             place = f"{path}.targets[{number}]".lstrip(".")
             if target.get("targets"):
@@ -175,9 +176,9 @@ class _Conversion:
             )
             return None, None
         if slug:
-            variable = variable_name(slug, "API_KEY")
-            self._builder.note(path or "virtual_key", f"put the key behind `{slug}` into the variable {variable}")
-            return provider, {"env": variable}
+            behind = variable_name(slug, "API_KEY")
+            self._builder.note(path or "virtual_key", f"put the key behind `{slug}` into the variable {behind}")
+            return provider, {"env": behind}
         variable = DEFAULT_KEYS.get(provider)
         if one.get("api_key"):
             variable = variable or variable_name(provider, "API_KEY")
