@@ -262,6 +262,19 @@ class Socket(asyncio.Protocol):
         sockets = self._sockets
         self._heard_at = sockets.now
         self._pinged_at = NEVER
+        if self._state is _OPEN and not self._pauses and not self._delivering:
+            self._delivering = True
+            try:
+                message = self._reader.take(data)
+                if message is not None:
+                    self._spoke_at = sockets.now
+                    self._listener.on_message(message)  # type: ignore[union-attr]
+                    return
+            except Exception as error:
+                self._fail_by(error)
+                return
+            finally:
+                self._delivering = False
         if self._state is _OPEN or self._state is _CLOSING:
             self._reader.feed(data)
             self._deliver()
@@ -286,11 +299,8 @@ class Socket(asyncio.Protocol):
                     listener = self._listener
                     assert listener is not None
                     listener.on_message(event)
-        except FrameError as error:
-            self._fail(error.code, error.reason)
-        except Exception as fault:
-            self._sockets.report(repr(self), fault)
-            self._fail(INTERNAL_ERROR, "the gateway failed; see its log")
+        except Exception as error:
+            self._fail_by(error)
         finally:
             self._delivering = False
         self._account()
@@ -422,6 +432,14 @@ class Socket(asyncio.Protocol):
         else:
             self._transport.close()
         self._tell_closed(code, reason)
+
+    def _fail_by(self, error: Exception) -> None:
+        """The peer broke the rules, or the listener failed."""
+        if isinstance(error, FrameError):
+            self._fail(error.code, error.reason)
+        else:
+            self._sockets.report(repr(self), error)
+            self._fail(INTERNAL_ERROR, "the gateway failed; see its log")
 
     def _send_close(self, code: int | None, reason: str) -> None:
         """Call it before the state changes."""
