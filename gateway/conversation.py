@@ -29,8 +29,11 @@ from gateway.errors import (
     ModelNotAllowed,
     ModelNotFound,
     Source,
+    UpstreamAuthFailed,
+    UpstreamStatus,
 )
 from gateway.examination import Examination
+from gateway.exchange_queue import ExchangeQueue
 from gateway.socket_ports import GOING_AWAY, INTERNAL_ERROR, NORMAL, VANISHED, Message, Socket, SocketKind, close_code
 from gateway.strays import Strays
 from gateway.turn import Asked, Turn
@@ -38,7 +41,7 @@ from gateway.types import Decision, Operation
 from gateway.uplink import Uplink
 from policy.restore import Memory
 from policy.steps import STRICTNESS
-from translators.realtime import is_audio, transcribes
+from translators.realtime import as_request, in_lane, is_audio, transcribes, wished_model
 from translators.realtime_answers import (
     ServerEvent,
     cancel_event,
@@ -99,6 +102,7 @@ class Session:
         self._audited = False
         self._bytes_sent = 0
         self._examination: tuple[Examination, Message, float] | None = None
+        self._requests: ExchangeQueue | None = None
         self._held_back: tuple[Examination, Message, float] | None = None
         self._asked: list[tuple[Uplink, Turn]] = []
         self._turns: dict[str, Turn] = {}
@@ -182,7 +186,11 @@ class Session:
         if waiting is not None:
             examination, _, began = waiting
             self._client.resume_reading("connecting")
-            self._refuse(examination, error)
+            if _knows_no_sockets(error) and self._operation in uplink.target.lanes:
+                uplink.target.takes_no_socket(self._operation)
+                self._ask_over_http(examination.message)
+            else:
+                self._refuse(examination, error)
             self._meters.took_in(self.services.clock() - began)
 
     def _route(self, model: str) -> Route:
@@ -237,6 +245,9 @@ class Session:
                 uplink.forward(message)
             self._meters.took_in(self.services.clock() - began)
             return
+        if not self._realtime and self._wants_http(data):
+            self._ask_over_http(data)
+            return
         examination = Examination(self.services, self.binding, self._operation.value, self._model, data, self._examined)
         self._examination = examination, message, began
         examination.begin()
@@ -245,6 +256,29 @@ class Session:
             self.deadline = examination.deadline
             self._paused = True
             self._client.pause_reading("examination")
+
+    def _wants_http(self, data: bytes) -> bool:
+        """Whether a message wishes for a model that no target offers over a WebSocket."""
+        model = wished_model(data)
+        route = None if model is None else self.binding.configuration.routes.get(model)
+        return route is not None and not any(self._operation in target.sockets for target in route.targets)
+
+    def _ask_over_http(self, data: bytes) -> None:
+        """The response comes by an exchange, whose events are the same."""
+        assert self._client is not None
+        if self._requests is None:
+            self._requests = ExchangeQueue(self.services, self._upgrade, b"/v1/responses")
+            self._requests.socket = self._client
+        try:
+            body, lane = as_request(data)
+        except GatewayError as error:
+            self._tell(error, self.services.next_id())
+            return
+        self._requests.ask(self.binding, body, partial(self._send_in, lane))
+
+    def _send_in(self, lane: str | None, message: bytes) -> None:
+        if message != b"[DONE]":
+            self._send(message if lane is None else in_lane(message, lane))
 
     def _must_read(self, data: bytes) -> bool:
         pipeline = self.binding.configuration.pipeline
@@ -620,11 +654,15 @@ class Session:
 
     def on_paused(self) -> None:
         """The client reads slowly: so do we."""
+        if self._requests is not None:
+            self._requests.on_paused()
         for uplink in self._uplinks.values():
             uplink.pause_reading("client")
 
     def on_resumed(self) -> None:
         """The client has caught up."""
+        if self._requests is not None:
+            self._requests.on_resumed()
         for uplink in self._uplinks.values():
             uplink.resume_reading("client")
 
@@ -656,7 +694,7 @@ class Session:
         if self._over or self._client is None:
             return
         self._client.resume_reading(uplink.target.id)
-        if not self._uplinks:
+        if not self._uplinks and self._requests is None:
             self._end("upstream_reset", 502, Outcome.FAILED)
             self._client.close(INTERNAL_ERROR if code == VANISHED else code, reason or "the provider has closed")
 
@@ -664,7 +702,7 @@ class Session:
         """The key was revoked, or the worker must go."""
         if self._over:
             return
-        self._end(error.code, error.status, Outcome.TRUNCATED)
+        self._end(error.code, error.status, Outcome.TRUNCATED, error)
         if self._client is not None:
             self._client.close(close_code(error), error.message)
         elif not self._answered:
@@ -687,10 +725,12 @@ class Session:
         for uplink in [*self._uplinks.values(), *([dialling] if dialling is not None else [])]:
             uplink.close(code, reason)
 
-    def _end(self, code: str, status: int, outcome: Outcome) -> None:
+    def _end(self, code: str, status: int, outcome: Outcome, error: GatewayError | None = None) -> None:
         """Once: everything that is under way ends with the conversation, and is recorded."""
         if self._over:
             return
+        if self._requests is not None:
+            self._requests.end(error)
         self._over = True
         self.deadline = _NEVER
         self.services.active.discard(self)
@@ -759,6 +799,17 @@ _ENDS: Final = {
     "cancelled": (Outcome.CANCELLED, _CLIENT_GONE, None),
 }
 """What a response's status comes to in the records; every other is a good end."""
+
+
+def _knows_no_sockets(error: GatewayError) -> bool:
+    """Whether a provider's refusal of a handshake may be that of a server which serves the path over HTTP only. Some
+    say 403, which could also be about the key: then the request over HTTP will meet the same."""
+    return isinstance(error, UpstreamAuthFailed) or (
+        isinstance(error, UpstreamStatus) and error.status in _NO_SOCKETS_HERE
+    )
+
+
+_NO_SOCKETS_HERE: Final = (400, 404, 405, 426, 501)
 
 
 def _outcome(error: GatewayError) -> Outcome:

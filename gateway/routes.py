@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from translators.client_headers import Keep
     from translators.dialect import Translation
 
-_NO_SOCKETS: Final[Mapping[Operation, SocketLane]] = {}
 LATENCY_WEIGHT: Final = 0.2
 """How much the newest answer counts in the moving average of the time to the first byte."""
 
@@ -227,12 +226,13 @@ class Target:
         own_fields: frozenset[bytes] = frozenset(),
         fault: str | None = None,
         grant: Grant | None = None,
-        sockets: Mapping[Operation, SocketLane] = _NO_SOCKETS,
+        sockets: Mapping[Operation, SocketLane] = {},
         price: Price | None = None,
     ) -> None:
-        """`sockets`: what the provider offers over a WebSocket. `fault`: why the target cannot be used at all (its secret is missing). `own_fields`: names of header fields
+        """`fault`: why the target cannot be used at all (its secret is missing). `own_fields`: names of header fields
         that the operator set, so that a client's field of the same name is not forwarded. `grant`: where its credential
-        comes from, if that is fetched and renewed (`upstream.credentials`)."""
+        comes from, if that is fetched and renewed (`upstream.credentials`). `sockets`: what the provider offers over a
+        WebSocket."""
         self.id = id
         self.provider = provider
         self.model = model
@@ -244,7 +244,7 @@ class Target:
         self.own_fields = own_fields
         self.fault = fault
         self.grant = grant
-        self.sockets = sockets
+        self.sockets = dict(sockets)
         self.price = price
         self.in_flight = 0
         self.latency = 0.0
@@ -269,6 +269,10 @@ class Target:
         for socket in self.sockets.values():
             socket.credential = b""
         self.fault = fault
+
+    def takes_no_socket(self, operation: Operation) -> None:
+        """The provider has refused a WebSocket for this operation: it is not asked for another one."""
+        self.sockets.pop(operation, None)
 
     def usable(self, now: float) -> bool:
         """Whether a request may be sent here now."""

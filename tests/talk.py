@@ -62,7 +62,7 @@ class Socket:
         for one in messages:
             assert not self.pauses, f"not read: {self.pauses}"
             text = one if isinstance(one, bytes) else orjson.dumps(one)
-            self.listener.on_message(Message(is_text=True, data=text, text=None))
+            self.listener.on_message(Message(True, text, None, None, False))
 
     def leaves(self, code: int = 1000, reason: str = "") -> None:
         """This side closes."""

@@ -84,6 +84,7 @@ def is_audio(message: bytes) -> bool:
 
 class _Event(msgspec.Struct, gc=False):
     type: str
+    model: msgspec.Raw = _ABSENT
     event_id: str | None = None
     stream_id: str | None = None
     previous_response_id: str | None = None
@@ -171,6 +172,34 @@ class ClientEvent:
     def with_strings(self, values: Mapping[str, str]) -> bytes:
         """The message with other strings at some paths; the very object that came where there are none."""
         return spliced(self.message, values) if values else self.message
+
+
+def wished_model(message: bytes) -> str | None:
+    """The model that `response.create` names at its top; None for other messages, and for what cannot be read."""
+    try:
+        head = _EVENT.decode(message)
+        return msgspec.json.decode(head.model, type=str) if head.type == "response.create" else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def as_request(message: bytes) -> tuple[bytes, str | None]:
+    """`response.create` of the Responses API as the body of a request over HTTP that is streamed, and its lane.
+
+    Written anew, so that no parser can read it in two ways. Raises InvalidJSON."""
+    try:
+        tree = orjson.loads(message)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJSON(f"The message is not valid JSON: {error}.") from None
+    lane = tree.pop("stream_id", None)
+    for key in ("type", "event_id", "background", "generate"):
+        tree.pop(key, None)
+    return orjson.dumps({**tree, "stream": True}), lane if isinstance(lane, str) else None
+
+
+def in_lane(message: bytes, lane: str) -> bytes:
+    """An event of a response as one of a lane."""
+    return orjson.dumps({**orjson.loads(message), "stream_id": lane})
 
 
 def transcribes(path: str) -> bool:

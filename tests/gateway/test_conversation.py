@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 
-from gateway.errors import Draining, InvalidAPIKey, UpstreamStatus, UpstreamUnreachable
+from gateway.errors import Draining, InvalidAPIKey, UpstreamAuthFailed, UpstreamStatus, UpstreamUnreachable
 from tests.playbook import configuration, dlp, gateway_key, target
+from tests.provider import LAST_CHUNK, chunk, head
 from tests.talk import Talk
 
 CREATE: dict[str, Any] = {"type": "response.create"}
@@ -708,3 +710,65 @@ def test_steering_is_screened(talks: Callable[..., Talk]) -> None:
     assert talk.told() == []
     talk.says({"type": "response.steer", "previous_response_id": "resp_1", "input": "go on"})
     assert [one["type"] for one in talk.told()] == ["response.steer"]
+
+
+# Responses by an exchange, where the target has no WebSocket
+
+
+def test_a_target_without_a_websocket_answers_over_http(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(target(provider="anthropic"), target("two", "other")))
+    talk.join("/v1/responses")
+    talk.says(wish(max_output_tokens=9, stream_id="lane"))
+    assert talk.providers == []
+    assert talk.provider().asked.startswith(b"POST /v1/messages ")
+    assert talk.provider().body["stream"] is True
+    events: list[dict[str, Any]] = [
+        {
+            "type": "message_start",
+            "message": {"id": "m", "role": "assistant", "model": "x", "content": [], "usage": {}},
+        },
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 3}},
+        {"type": "message_stop"},
+    ]
+    frames = b"".join(b"event: %b\ndata: %b\n\n" % (one["type"].encode(), orjson.dumps(one)) for one in events)
+    talk.provider().says(head(200, ("content-type", "text/event-stream"), chunked=True) + chunk(frames) + LAST_CHUNK)
+    heard = talk.hears()
+    assert heard[0]["type"] == "response.created"
+    assert heard[-1]["type"] == "response.completed"
+    assert heard[-1]["response"]["output"][0]["content"][0]["text"] == "Hi"
+    assert {one["stream_id"] for one in heard} == {"lane"}
+    talk.says(wish(model="other"))
+    talk.socket.accepts()
+    assert talk.told() == [wish(model="other")]
+
+
+def test_an_exchange_of_a_conversation_is_screened_once(talks: Callable[..., Talk]) -> None:
+    text = configuration(target(provider="anthropic"), policies=dlp(), chain="audit-logger, dlp-filter")
+    talk = talks(text)
+    talk.join("/v1/responses")
+    talk.says(wish("the secret", stream_id="lane"))
+    (error,) = talk.hears()
+    assert (error["type"], error["status"], error["stream_id"]) == ("error", 409, "lane")
+    assert error["error"]["code"] == "input_blocked"
+    (refused,) = talk.turns
+    assert (refused["outcome"], refused["start"].get("attributes")) == ("refused", None)
+
+
+@pytest.mark.parametrize("refusal", [UpstreamStatus(404, "no", code=None), UpstreamAuthFailed("403")])
+def test_a_server_that_knows_no_websockets_is_asked_over_http(talks: Callable[..., Talk], refusal: Any) -> None:
+    talk = talks()
+    talk.join("/v1/responses")
+    for number in range(2):
+        talk.says(wish())
+        if number == 0:
+            talk.socket.refuses(refusal)
+        assert talk.provider().asked.startswith(b"POST /v1/responses ")
+        assert talk.provider().body == {"model": "gpt-test", "input": "hello", "stream": True}
+        frames = b"".join(b"data: %b\n\n" % orjson.dumps(one) for one in responses("Hi"))
+        answer_head = head(200, ("content-type", "text/event-stream"), chunked=True)
+        talk.provider().says(answer_head + chunk(frames) + LAST_CHUNK)
+        assert talk.hears() == responses("Hi")
+    assert len(talk.providers) == 1
