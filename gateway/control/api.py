@@ -97,11 +97,17 @@ async def _listen(runner: web.AppRunner, address: str | None) -> None:
 def application(plane: Plane) -> web.Application:
     """The routes."""
     app = web.Application(middlewares=[errors_middleware, _nothing_internal], client_max_size=MAX_BODY_BYTES)
+    app.on_response_prepare.append(_without_server)
     app.router.add_get("/metrics", _Metrics(plane.source.run_folder).answer)
     API(plane).add_to(app)
     Console().add_to(app)
     internal.add_routes(app, plane.store)
     return app
+
+
+async def _without_server(_: web.Request, response: web.StreamResponse) -> None:
+    """What it is made with is nobody's business. (aiohttp adds the field before it calls this.)"""
+    response.headers.popall("Server", None)
 
 
 @web.middleware

@@ -180,8 +180,8 @@ class OIDCClient:
             secret, missing = read_secret(settings.client_secret_ref, self._environment)
             if missing:
                 raise _away(f"its client secret is missing: {missing}")
-            basic = aiohttp.BasicAuth(_form(settings.client_id), _form(secret.reveal()))
-            headers["Authorization"] = basic.encode()
+            pair = f"{_form(settings.client_id)}:{_form(secret.reveal())}"
+            headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         told = await self._ask("POST", provider.token_endpoint, data=form, headers=headers)
         token = told.get("id_token")
         if not isinstance(token, str):

@@ -48,7 +48,7 @@ async def configurations(call: Call) -> shapes.ConfigurationList:
     numbers = await call.store.configurations.numbers()
     run_file = in_force.run_file
     return shapes.ConfigurationList(
-        data=tuple(_out(one, call, numbers, position) for position, one in enumerate(in_force.configurations)),
+        data=tuple(_out(one, call, numbers) for one in in_force.configurations),
         reload_error=None if run_file is None else run_file.error,
     )
 
@@ -57,14 +57,14 @@ async def configuration(call: Call) -> web.Response:
     """One configuration and its text; `ETag` is what `If-Match` wants when it is changed."""
     id = call.part("configuration")
     numbers = await call.store.configurations.numbers()
-    for position, one in enumerate(call.plane.in_force.configurations):
+    for one in call.plane.in_force.configurations:
         if one.id == id:
-            shown = _out(one, call, numbers, position)
+            shown = _out(one, call, numbers)
             return _with_etag(shapes.ConfigurationText(configuration=shown, text=one.text), numbers.get(id, 0))
     if id not in numbers:
         raise NotFound(f"There is no configuration {id!r}.")
     kept = await call.store.configurations.version(id)
-    shown = _out(_loaded(kept.text), call, numbers, None)
+    shown = _out(_loaded(kept.text), call, numbers)
     return _with_etag(shapes.ConfigurationText(configuration=shown, text=kept.text), kept.number)
 
 
@@ -151,7 +151,7 @@ async def _settled(call: Call, id: str, before: int, number: int, text: str) -> 
     if error is not None:
         await _put_back(call.store, call, id, number, before)
         raise ConfigurationRefused(f"The workers did not take it, and what was in force still is: {error}")
-    shown = _out(_loaded(text), call, {id: number}, None)
+    shown = _out(_loaded(text), call, {id: number})
     return _with_etag(shown, number)
 
 
@@ -180,21 +180,17 @@ def _with_etag(value: Any, number: int) -> web.Response:
     )
 
 
-def _out(
-    one: LoadedConfiguration, call: Call, numbers: dict[str, int], position: int | None
-) -> shapes.ConfigurationOut:
-    kept = one.id in numbers
-    models = dict.fromkeys(target.model for target in one.configuration.providers.targets)
-    in_force = any(other.id == one.id and other.version == one.version for other in call.plane.in_force.configurations)
+def _out(one: LoadedConfiguration, call: Call, numbers: dict[str, int]) -> shapes.ConfigurationOut:
+    in_force = call.plane.in_force.configurations
     return shapes.ConfigurationOut(
         id=one.id,
-        source="store" if kept else "file",
+        source="store" if one.id in numbers else "file",
         number=numbers.get(one.id, 0),
         version=one.version,
-        default=position == 0,
-        models=tuple(models),
+        default=bool(in_force) and in_force[0].id == one.id,
+        models=tuple(dict.fromkeys(target.model for target in one.configuration.providers.targets)),
         policies=one.configuration.policies.chain if call.may(Permission.READ_CONFIGURATIONS) else (),
-        in_force=in_force,
+        in_force=any(other.id == one.id and other.version == one.version for other in in_force),
     )
 
 

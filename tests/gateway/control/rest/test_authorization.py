@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -124,7 +123,7 @@ def test_an_auditor_may_change_nothing_and_an_admin_makes_no_owner() -> None:
 
 
 @pytest.fixture
-async def callers(house: House) -> AsyncIterator[dict[str, Caller]]:
+async def callers(house: House) -> dict[str, Caller]:
     """Somebody of each role, all in one team; and who has not signed in, by way of a proxy."""
     found: dict[str, Caller] = {"nobody": house.browser()}
     owner = await house.by_key(await house.user(Role.OWNER))
@@ -133,7 +132,7 @@ async def callers(house: House) -> AsyncIterator[dict[str, Caller]]:
     for role in (Role.ADMIN, Role.DEVELOPER, Role.AUDITOR):
         found[role.value] = await house.by_key(await house.user(role, None, "research"))
     found["nobody"].headers["X-Forwarded-For"] = "192.0.2.1"
-    yield found
+    return found
 
 
 NONE = dict.fromkeys(("session", "access_key", "gateway_key", "event"), "none")
