@@ -5,55 +5,49 @@
     hear       a provider's message: which response it belongs to, what its policies make of it
     end        a response with its verdict; the conversation with a close code
 
-It is the counterpart of `exchange.py` for the Realtime API and for Responses in WebSocket mode. What is refused is
-answered by an `error` event of the protocol's own shape, and the connection stays. A message that nobody has to read is
-forwarded as it was read. Each response is a `Turn`, with limits and records of its own.
+It is the counterpart of `exchange.py` for the Realtime API and for Responses in WebSocket mode. This is the client's
+half of it; the provider's is `provider_side`. What is refused is answered by an `error` event of the protocol's own
+shape, and the connection stays. A message that nobody has to read is forwarded as it was read. Each response is a `Turn`, with
+limits and records of its own.
 
 It is driven by calls from its two sides (`socket_ports`) and knows nothing of frames.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from gateway.audit.record import Outcome, finish_record, start_record
+from gateway.audit.record import Outcome
 from gateway.chat_socket import ChatSocket
+from gateway.conversation_models import names_for, route_of
+from gateway.conversation_records import ConnectionRecord
 from gateway.errors import (
     GatewayError,
     InternalError,
     InvalidAPIKey,
     InvalidRequest,
-    ModelNotAllowed,
-    ModelNotFound,
-    Source,
     UpstreamAuthFailed,
+    UpstreamReset,
     UpstreamStatus,
 )
 from gateway.examination import Examination
 from gateway.exchange_queue import ExchangeQueue
+from gateway.provider_side import ProviderSide, outcome_of
 from gateway.socket_ports import GOING_AWAY, INTERNAL_ERROR, NORMAL, VANISHED, Message, Socket, SocketKind, close_code
 from gateway.strays import Strays
 from gateway.turn import Asked, Turn
+from gateway.turns import Turns
 from gateway.types import Decision, Operation
 from gateway.uplink import Uplink
 from policy.restore import Memory
 from policy.steps import STRICTNESS
-from translators.realtime import as_request, in_lane, is_audio, transcribes, wished_model
-from translators.realtime_answers import (
-    ServerEvent,
-    cancel_event,
-    error_event,
-    event_of,
-    failed_response,
-    is_audio_delta,
-    usage_in,
-)
+from translators.realtime import as_request, in_lane, is_audio, wished_model
+from translators.realtime_answers import error_event
 
 if TYPE_CHECKING:
-    from gateway.routes import Route, Target
+    from gateway.routes import Route
     from gateway.services import Services
     from gateway.socket_ports import Conversation, Upgrade
     from gateway.types import TextPart
@@ -63,10 +57,6 @@ if TYPE_CHECKING:
 _NEVER: Final = float("inf")
 MAX_REMEMBERED: Final = 1024 * 1024
 """Bytes said since the last response that are kept for policies which compare an answer with its request."""
-_TELLING: Final = re.compile(
-    rb'"type"[ \t\r\n]*:[ \t\r\n]*"(?:response\.(?:created|done|completed|incomplete|failed)|error)"'
-)
-"""Stands in events that begin or end a response. Within a string its quotes would be escaped."""
 _NAMING: Final = (b"model", b"response.", b"tools", b"\\u")
 """What a client's message has in it if somebody has to read it, whatever the policies."""
 _CLIENT_GONE: Final = 499
@@ -98,21 +88,17 @@ class Session:
         self._model = upgrade.model or ""
         self._over = False
         self._answered = False
-        self._started_at = services.clock()
-        self._audited = False
+        self._record: ConnectionRecord | None = None
         self._bytes_sent = 0
         self._examination: tuple[Examination, Message, float] | None = None
         self._requests: ExchangeQueue | None = None
         self._held_back: tuple[Examination, Message, float] | None = None
-        self._asked: list[tuple[Uplink, Turn]] = []
-        self._turns: dict[str, Turn] = {}
-        self._lanes: dict[tuple[str, str | None], Turn] = {}
-        self._items: dict[str, Turn] = {}
-        self._dropping: set[Turn] = set()
         self._dialling: Uplink | None = None
         self._paused = False
         self._memory = Memory()
+        self._turns = Turns(upgrade.peer, realtime=self._realtime)
         self._strays = Strays(services, self.id, self._operation.value, self._model, self._memory)
+        self._provider = ProviderSide(self, self._turns, self._strays, self._memory, realtime=self._realtime)
         self._tools: Sequence[Declared] = ()
         self._texts: list[TextPart] = []
         self._size = 0
@@ -120,8 +106,11 @@ class Session:
 
     def __repr__(self) -> str:
         state = "over" if self._over else "open" if self._client is not None else "opening"
-        turns = len(self._asked) + len(self._turns)
-        return f"<Session {self.id} {self._operation.value} {state}, {turns} responses under way>"
+        return f"<Session {self.id} {self._operation.value} {state}, {self._turns!r}>"
+
+    @property
+    def is_over(self) -> bool:
+        return self._over
 
     # Open
 
@@ -132,8 +121,11 @@ class Session:
         elif not self._model:
             raise InvalidRequest("Name the model in the URL, as in /v1/realtime?model=gpt-realtime.", param="model")
         else:
-            route = self._route(self._model)
-            self._audit_start()
+            route = route_of(self.binding, self._model)
+            self._record = ConnectionRecord(
+                self.services, self.binding, self.id, self._operation.value, self._model, self._upgrade.peer
+            )
+            self._record.start(self._client_id)
             try:
                 self._dial(route)
             except GatewayError as error:
@@ -193,23 +185,6 @@ class Session:
                 self._refuse(examination, error)
             self._meters.took_in(self.services.clock() - began)
 
-    def _route(self, model: str) -> Route:
-        """The targets of a model that the key may use. Raises ModelNotFound and ModelNotAllowed."""
-        binding = self.binding
-        route = binding.configuration.routes.get(model)
-        if route is None:
-            raise ModelNotFound(
-                f"No target of configuration {binding.configuration.id} offers the model {model[:200]!r}; "
-                "GET /v1/models lists what it offers.",
-                param="model",
-            )
-        allowed = None if binding.key is None else binding.key.models
-        if not (allowed is None or model in allowed or all(one.model in allowed for one in route.targets)):
-            raise ModelNotAllowed(
-                f"This key does not allow the model {model[:200]!r}; ask its owner to add it.", param="model"
-            )
-        return route
-
     # Take: what the client says
 
     def on_message(self, message: Message) -> None:
@@ -236,7 +211,7 @@ class Session:
         if binding is not self.binding:
             self.binding = binding
             if self._realtime:
-                self._route(self._model)
+                route_of(self.binding, self._model)
 
     def _take(self, message: Message, began: float) -> None:
         data = message.data
@@ -272,13 +247,13 @@ class Session:
         try:
             body, lane = as_request(data)
         except GatewayError as error:
-            self._tell(error, self.services.next_id())
+            self.tell(error, self.services.next_id())
             return
         self._requests.ask(self.binding, body, partial(self._send_in, lane))
 
     def _send_in(self, lane: str | None, message: bytes) -> None:
         if message != b"[DONE]":
-            self._send(message if lane is None else in_lane(message, lane))
+            self.send(message if lane is None else in_lane(message, lane))
 
     def _must_read(self, data: bytes) -> bool:
         pipeline = self.binding.configuration.pipeline
@@ -326,7 +301,7 @@ class Session:
             self._client.pause_reading("connecting")
             self._held_back = examination, message, 0.0
             return
-        values = {**self._model_names(event, uplink.target), **self._texts_of(examination)}
+        values = {**names_for(self.binding, event, uplink.target), **self._texts_of(examination)}
         data = event.with_strings(values)
         self._note(examination, event)
         if event.creates and not self._ask(examination, event, uplink):
@@ -341,43 +316,16 @@ class Session:
         if self._realtime:
             return next(iter(self._uplinks.values()))
         if not event.creates:
-            turn = self._turns.get(event.response_id or "")
+            turn = self._turns.of_response(event.response_id)
             for uplink in self._uplinks.values():
                 if turn is None or uplink.target is turn.target:
                     return uplink
             raise InvalidRequest("There is no response on this connection yet; send response.create first.")
-        route = self._route(model)
+        route = route_of(self.binding, model)
         for target in route.targets:
             if target.id in self._uplinks:
                 return self._uplinks[target.id]
         return self._dial(route)
-
-    def _model_names(self, event: ClientEvent, target: Target) -> dict[str, str]:
-        """What stands in the places of models' names for the provider. Raises GatewayError for a model that may not be
-        used here."""
-        names = {}
-        for path, model in event.models.items():
-            if transcribes(path):
-                self._check_transcriber(path, model)
-                continue
-            route = self._route(model)
-            if all(one.id != target.id for one in route.targets):
-                raise InvalidRequest(
-                    f"The model of this connection is {self._model or target.model!r}; open another one for {model!r}.",
-                    param=path,
-                )
-            if target.upstream_model != model:
-                names[path] = target.upstream_model
-        return names
-
-    def _check_transcriber(self, path: str, model: str) -> None:
-        """What writes down a user's speech comes with the session: it need not be a target, but a key that has a list
-        must have it there."""
-        key = self.binding.key
-        if key is not None and key.models is not None and model not in key.models:
-            raise ModelNotAllowed(
-                f"This key does not allow the model {model[:200]!r}; ask its owner to add it.", param=path
-            )
 
     def _texts_of(self, examination: Examination) -> Mapping[str, str]:
         """The texts that policies put in the place of others; a value has one placeholder throughout."""
@@ -404,15 +352,23 @@ class Session:
         turn.id = examination.id
         turn.event_id, turn.stream_id = event.event_id, event.stream_id
         try:
-            turn.admit(event.max_output_tokens, (uplink.target,))
-            turn.audit_start(self._upgrade.peer, self._client_id)
+            self.admit(turn, uplink, event.max_output_tokens)
         except GatewayError as error:
-            self._finish(turn, _outcome(error), error.status, error.code)
-            self._tell(error, turn.id, event.event_id, event.stream_id)
+            self._turns.finish(turn, outcome_of(error), error.status, error.code)
+            self.tell(error, turn.id, event.event_id, event.stream_id)
             return False
-        turn.target = uplink.target
-        self._asked.append((uplink, turn))
+        self._turns.ask(uplink, turn)
         return True
+
+    def admit(self, turn: Turn, uplink: Uplink, max_output_tokens: int) -> None:
+        """Charge a turn and write its first record. Raises RateLimited and AuditUnavailable."""
+        turn.admit(max_output_tokens, (uplink.target,))
+        turn.audit_start(self._upgrade.peer, self._client_id)
+        turn.target = uplink.target
+
+    def unasked(self, uplink: Uplink) -> Turn:
+        """A turn for a response that the provider makes by itself."""
+        return self._new_turn(self._model or uplink.target.model)
 
     def _new_turn(self, model: str) -> Turn:
         """A turn that replies to what has been said since the one before."""
@@ -431,12 +387,12 @@ class Session:
         turn = Turn(self.services, self.binding, self._operation.value, examination.model, socket_id=self.id)
         turn.id = examination.id
         turn.input_decisions = examination.decisions
-        self._finish(turn, _outcome(error), error.status, error.code)
-        self._tell(error, turn.id, event.event_id if event else None, event.stream_id if event else None)
+        self._turns.finish(turn, outcome_of(error), error.status, error.code)
+        self.tell(error, turn.id, event.event_id if event else None, event.stream_id if event else None)
 
-    def _tell(self, error: GatewayError, id: str, event_id: str | None = None, stream_id: str | None = None) -> None:
+    def tell(self, error: GatewayError, id: str, event_id: str | None = None, stream_id: str | None = None) -> None:
         told = error_event(error, id, realtime=self._realtime, event_id=event_id, stream_id=stream_id)
-        self._send(told)
+        self.send(told)
 
     # Hear: what the provider says
 
@@ -446,204 +402,20 @@ class Session:
             return
         began = self.services.clock()
         try:
-            self._hear(uplink, message)
+            self._provider.hear(uplink, message)
         except Exception as bug:
             self._fault(bug)
         self._meters.took_out(self.services.clock() - began)
 
-    def _hear(self, uplink: Uplink, message: Message) -> None:
-        data = message.data
-        attentive = self._is_attentive
-        if not self._dropping:
-            if not attentive and _TELLING.search(data) is None:
-                self._forward(message)
-                return
-            if is_audio_delta(data) and not self._buffers:
-                self._forward(message)
-                return
-        event = event_of(data)
-        turn = self._turn_of(uplink, event)
-        if turn is None:
-            if event.type == "error":
-                self._failed(uplink, event)
-            pieces = self._strays.feed(self.binding, event, data) if attentive and self._realtime else [data]
-            for piece in pieces:
-                self._send_or_forward(piece, message)
-        elif turn.refusal is not None:
-            if event.ends:
-                self._end_refused(turn, data)
-        else:
-            self._flow(uplink, turn, event, message)
-
-    @property
-    def _is_attentive(self) -> bool:
-        """Whether what the provider says must be read message by message."""
-        pipeline = self.binding.configuration.pipeline
-        return pipeline.reads_output or bool(self._memory.originals) or any(one.reads for one in self._turns.values())
-
-    @property
-    def _buffers(self) -> bool:
-        return any(one.reads and one.buffers for one in self._turns.values())
-
-    def _flow(self, uplink: Uplink, turn: Turn, event: ServerEvent, message: Message) -> None:
-        """One message of a response that is under way."""
-        data = message.data
-        try:
-            out = turn.feed(data, last=event.ends) if turn.reads else [] if event.ends else [data]
-        except GatewayError as error:
-            self._break(uplink, turn, error, ended=data if event.ends else None)
-            return
-        for piece in out:
-            turn.bytes_sent += len(piece)
-            self._send_or_forward(piece, message)
-        if event.ends:
-            turn.usage = usage_in(data)
-            done: list[bool] = []
-            turn.review(partial(self._verdict, uplink, turn, event, message, done))
-            if not done:
-                uplink.pause_reading("review")
-                done.append(False)
-
-    def _verdict(
-        self,
-        uplink: Uplink,
-        turn: Turn,
-        event: ServerEvent,
-        message: Message,
-        done: list[bool],
-        error: GatewayError | None,
-    ) -> None:
-        """The policies have seen the whole response; `done` tells the caller, or us, who of both was first."""
-        if done:
-            uplink.resume_reading("review")
-        done.append(True)
-        if self._over:
-            return
-        try:
-            if error is not None:
-                raise error
-            out = turn.release(realtime=self._realtime) if turn.reads else [message.data]
-        except GatewayError as refusal:
-            self._break(uplink, turn, refusal, ended=message.data)
-            return
-        turn.bytes_sent += sum(map(len, out))
-        status = event.response.status if event.response is not None else None
-        outcome, code, error_code = _ENDS.get(status or "", (Outcome.COMPLETED, 200, None))
-        # Recorded first, so that no answer is delivered whole and not in the log.
-        self._finish(turn, outcome, code, error_code)
-        for piece in out:
-            self._send_or_forward(piece, message)
-
-    def _break(self, uplink: Uplink, turn: Turn, error: GatewayError, *, ended: bytes | None) -> None:
-        """No more of a response may reach the client; `ended` is its last message, if that has come."""
-        turn.refuse(error)
-        self._tell(error, turn.id, None, turn.stream_id)
-        if ended is not None:
-            self._end_refused(turn, ended)
-            return
-        self._dropping.add(turn)
-        if self._realtime:
-            uplink.send(cancel_event(turn.response_id))
-
-    def _end_refused(self, turn: Turn, last: bytes) -> None:
-        """The end of a response that the client was not given. A client of the Realtime API waits for it."""
-        error = turn.refusal
-        assert error is not None
-        turn.usage = usage_in(last)
-        refused_first = not turn.begun
-        self._finish(turn, _outcome(error) if refused_first else Outcome.TRUNCATED, error.status, error.code)
-        if self._realtime:
-            self._send(failed_response(last, error))
-
-    # Which response a message belongs to
-
-    def _turn_of(self, uplink: Uplink, event: ServerEvent) -> Turn | None:
-        if event.begins:
-            return self._begun(uplink, event)
-        if event.type == "error":
-            return None
-        named = event.of_response
-        if named is not None:
-            turn = self._turns.get(named)
-            if turn is not None and event.of_item is not None:
-                self._items[event.of_item] = turn
-            return turn
-        if self._realtime:
-            return self._items.get(event.of_item or "")
-        return self._lanes.get((uplink.target.id, event.stream_id))
-
-    def _begun(self, uplink: Uplink, event: ServerEvent) -> Turn:
-        """A response has begun: one that was asked for, or one that the provider makes by itself, as when it hears that
-        the user has stopped to speak."""
-        turn = self._asked_by(uplink, event.stream_id)
-        named = event.of_response or ""
-        if turn is None:
-            turn = self._unasked(uplink, named)
-        turn.response_id = named
-        self._turns[named] = turn
-        self._lanes[uplink.target.id, event.stream_id] = turn
-        turn.stream_id = event.stream_id
-        if turn.refusal is None:
-            turn.listen(realtime=self._realtime)
-        return turn
-
-    def _asked_by(self, uplink: Uplink, stream_id: str | None) -> Turn | None:
-        for place, (where, turn) in enumerate(self._asked):
-            if where is uplink and (self._realtime or turn.stream_id == stream_id):
-                del self._asked[place]
-                return turn
-        return None
-
-    def _unasked(self, uplink: Uplink, named: str) -> Turn:
-        turn = self._new_turn(self._model or uplink.target.model)
-        turn.target = uplink.target
-        try:
-            turn.admit(0, (uplink.target,))
-            turn.audit_start(self._upgrade.peer, self._client_id)
-        except GatewayError as error:
-            turn.response_id = named
-            self._break(uplink, turn, error, ended=None)
-        return turn
-
-    def _failed(self, uplink: Uplink, event: ServerEvent) -> None:
-        """The provider says that something failed: a response that was asked for and has not begun or, in Responses,
-        the one that its lane is in. There an error within a response has its place in the response's sequence."""
-        about = event.error.event_id if event.error is not None else None
-        failed = None if self._realtime else self._lanes.get((uplink.target.id, event.stream_id))
-        if failed is None or event.sequence_number is None:
-            for place, (where, turn) in enumerate(self._asked):
-                same = turn.event_id == about if self._realtime else turn.stream_id == event.stream_id
-                if where is uplink and same:
-                    del self._asked[place]
-                    failed = turn
-                    break
-        if failed is not None:
-            self._finish(failed, Outcome.FAILED, 502, "provider_error")
-
-    def _finish(self, turn: Turn, outcome: Outcome, status: int, code: str | None) -> None:
-        turn.finish(outcome, status, code, peer=self._upgrade.peer)
-        self._dropping.discard(turn)
-        named = turn.response_id
-        if named is not None and self._turns.get(named) is turn:
-            del self._turns[named]
-        self._items = {item: one for item, one in self._items.items() if one is not turn}
-        self._lanes = {lane: one for lane, one in self._lanes.items() if one is not turn}
-
     # To the client
 
-    def _send_or_forward(self, data: bytes, message: Message) -> None:
-        if data is message.data:
-            self._forward(message)
-        else:
-            self._send(data)
-
-    def _forward(self, message: Message) -> None:
+    def forward(self, message: Message) -> None:
         assert self._client is not None
         self._meters.went(message.size)
         self._bytes_sent += message.size
         self._client.forward(message)
 
-    def _send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         if self._client is None or self._over:
             return
         self._meters.went(len(data))
@@ -694,8 +466,11 @@ class Session:
         if self._over or self._client is None:
             return
         self._client.resume_reading(uplink.target.id)
+        error = UpstreamReset("The provider has closed its connection.")
+        for turn in self._turns.finish_all(Outcome.FAILED, error.status, error.code, uplink=uplink):
+            self.tell(error, turn.id, turn.event_id, turn.stream_id)
         if not self._uplinks and self._requests is None:
-            self._end("upstream_reset", 502, Outcome.FAILED)
+            self._end(error.code, error.status, Outcome.FAILED)
             self._client.close(INTERNAL_ERROR if code == VANISHED else code, reason or "the provider has closed")
 
     def end_early(self, error: GatewayError) -> None:
@@ -738,67 +513,19 @@ class Session:
             self._meters.open.dec()
         if self._examination is not None:
             self._examination[0].cancel()
-        for turn in [*(turn for _, turn in self._asked), *self._turns.values()]:
-            self._finish(turn, outcome, status, code or None)
-        self._asked.clear()
-        if self._audited:
-            self._audit_finish(code, status, outcome)
-
-    # The conversation's own records
+        self._turns.finish_all(outcome, status, code or None)
+        if self._record is not None:
+            opened = self._client is not None
+            decisions = (*self._decisions.values(), *self._strays.decisions)
+            self._record.finish(
+                outcome, 101 if opened else status, code or None, self._uplinks.values(), self._bytes_sent, decisions
+            )
 
     @property
     def _client_id(self) -> str | None:
         """The client's own id for the request, where it sent one."""
         own = self._upgrade.head.own.get(b"x-request-id")
         return None if own is None else own.decode("latin-1")
-
-    def _audit_start(self) -> None:
-        """In the Realtime API text leaves before a response is asked for, so a record is written before that. Raises
-        AuditUnavailable."""
-        configuration, key = self.binding.configuration, self.binding.key
-        if not configuration.pipeline.audits:
-            return
-        client_id = self._client_id
-        self.services.audit(
-            start_record(
-                self.id,
-                int(self.services.wall() * 1_000_000),
-                key.id if key else None,
-                key.team if key else None,
-                configuration.id,
-                configuration.pipeline.version,
-                f"{self._operation.value}.connection",
-                self._model[:256],
-                self._upgrade.peer,
-                attributes={"client_request_id": client_id} if client_id else {},
-            )
-        )
-        self._audited = True
-
-    def _audit_finish(self, code: str, status: int, outcome: Outcome) -> None:
-        opened = self._client is not None
-        now = self.services.clock()
-        self.services.conclude(
-            finish_record(
-                self.id,
-                int(self.services.wall() * 1_000_000),
-                Outcome.COMPLETED if opened and outcome is Outcome.CANCELLED else outcome,
-                status=101 if opened else status,
-                code=code or None,
-                target=next((uplink.target.id for uplink in self._uplinks.values()), None),
-                attempts=len(self._uplinks),
-                bytes_sent=self._bytes_sent,
-                duration_us=int((now - self._started_at) * 1_000_000),
-                decisions=[*self._decisions.values(), *self._strays.decisions],
-            )
-        )
-
-
-_ENDS: Final = {
-    "failed": (Outcome.FAILED, 502, "provider_error"),
-    "cancelled": (Outcome.CANCELLED, _CLIENT_GONE, None),
-}
-"""What a response's status comes to in the records; every other is a good end."""
 
 
 def _knows_no_sockets(error: GatewayError) -> bool:
@@ -810,7 +537,3 @@ def _knows_no_sockets(error: GatewayError) -> bool:
 
 
 _NO_SOCKETS_HERE: Final = (400, 404, 405, 426, 501)
-
-
-def _outcome(error: GatewayError) -> Outcome:
-    return Outcome.REFUSED if error.source is Source.DOWNSTREAM else Outcome.FAILED

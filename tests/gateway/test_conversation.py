@@ -772,3 +772,23 @@ def test_a_server_that_knows_no_websockets_is_asked_over_http(talks: Callable[..
         talk.provider().says(answer_head + chunk(frames) + LAST_CHUNK)
         assert talk.hears() == responses("Hi")
     assert len(talk.providers) == 1
+
+
+def test_one_of_two_providers_leaves(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(target(), target("two", "other")))
+    talk.join("/v1/responses")
+    for model in ("gpt-test", "other"):
+        talk.says(wish(model=model, stream_id=model))
+        talk.socket.accepts()
+    one, two = talk.providers
+    one.says(responses("x", stream_id="gpt-test")[0])
+    talk.hears()
+    one.leaves(1011, "restarting")
+    (error,) = talk.hears()
+    assert (error["error"]["code"], error["stream_id"]) == ("upstream_reset", "gpt-test")
+    assert talk.client_socket.is_open
+    two.says(*responses("y", stream_id="other"))
+    assert talk.hears() == responses("y", stream_id="other")
+    assert [turn["outcome"] for turn in talk.turns] == ["failed", "completed"]
+    talk.says(wish())
+    assert len(talk.providers) == 3
