@@ -7,8 +7,8 @@
 
 It is the counterpart of `exchange.py` for the Realtime API and for Responses in WebSocket mode. This is the client's
 half of it; the provider's is `provider_side`. What is refused is answered by an `error` event of the protocol's own
-shape, and the connection stays. A message that nobody has to read is forwarded as it was read. Each response is a `Turn`, with
-limits and records of its own.
+shape, and the connection stays. A message that nobody has to read is forwarded as it was read. Each response is a
+`Turn`, with limits and records of its own.
 
 It is driven by calls from its two sides (`socket_ports`) and knows nothing of frames.
 """
