@@ -28,6 +28,7 @@ from gateway.websocket import SocketLimits, Sockets
 from tests.playbook import KEY, Play
 from tests.websockets import Peer, Provider
 
+MIB = 1 << 20
 REALTIME = "/v1/realtime?model=gpt-test"
 
 
@@ -98,16 +99,17 @@ class Relay:
 class Gateway:
     """A server whose upgrades are relayed to one provider."""
 
-    def __init__(self, folder: Path, provider: Provider, mode: AuthMode) -> None:
+    def __init__(self, folder: Path, provider: Provider, mode: AuthMode, limits: SocketLimits) -> None:
         self.play = Play(folder, mode=mode)
         self.provider = provider
+        self.limits = limits
         self.relays: list[Relay] = []
         self.fault: Exception | None = None
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         self.pools = Pools(loop, clock=loop.time)
-        self.sockets = Sockets(SocketLimits(), time.monotonic, lambda where, fault: self.play.faults.append(fault))
+        self.sockets = Sockets(self.limits, time.monotonic, lambda where, fault: self.play.faults.append(fault))
         self.upstream = UpstreamSockets(loop, self.sockets, self.pools.dialler, loop.time)
         application = self.play.application
         self.upgrades = application.upgrades = Upgrades(self.play.services, self.sockets, self.converse, enabled=True)
@@ -137,10 +139,10 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def gateway_before(
-    folder: Path, provider: Provider, mode: AuthMode = AuthMode.REQUIRED
+    folder: Path, provider: Provider, mode: AuthMode = AuthMode.REQUIRED, message_bytes: int = MIB
 ) -> AsyncIterator[Gateway]:
     async with provider:
-        gateway = Gateway(folder, provider, mode)
+        gateway = Gateway(folder, provider, mode, SocketLimits(message_bytes=message_bytes))
         await gateway.start()
         try:
             yield gateway
