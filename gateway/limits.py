@@ -20,10 +20,12 @@ This module reads no clock, and knows no HTTP but the names of headers. `gateway
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil, inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from gateway.allowances import (
     PLACES,
@@ -39,16 +41,16 @@ from gateway.prices import NANO
 from gateway.purse import RECORD as MONEY_RECORD
 from gateway.purse import MoneyFile, Peer, Purse
 from gateway.slots import CELL, SlotFile
-from gateway.types import Scope
-from gateway.window import RECORD, REQUEST_MARKS, RING_MASK, TOKEN_MARKS, WINDOW, Column, Row, blank
+from gateway.types import GatewayKey, Scope
+from gateway.window import HEADER, RECORD, REQUEST_MARKS, RING_MASK, TOKEN_MARKS, WINDOW, Column, Row, blank
 
 if TYPE_CHECKING:
+    from gateway.config.schema import Use
     from gateway.routes import Target
 
 SLOTS_PER_FILE = 1 << 12
 """Scopes of one file: 4.4 MB a worker, sparse. The next file is made when the first scope beyond is used (60 µs)."""
 
-_HEADER = 4096 // CELL  # cells; one for each worker: how often it has begun to use this file
 _LAYOUT = 1  # part of the file's name; raise it when the meaning of a cell changes
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -61,7 +63,7 @@ class Limits:
 
     def __init__(self, run_folder: Path, worker: int, workers: int) -> None:
         """Raises OSError when a shared file cannot be made."""
-        if not 0 <= worker < workers <= _HEADER:
+        if not 0 <= worker < workers <= HEADER:
             raise ValueError(f"worker {worker} of {workers}")
         self._run_folder = run_folder
         self._worker = worker
@@ -223,7 +225,7 @@ class Limits:
             raise OSError(f"place {scope.place} is beyond the table")
         file = self._file(scope.place // SLOTS_PER_FILE)
         places = [
-            _HEADER + (worker * SLOTS_PER_FILE + scope.place % SLOTS_PER_FILE) * RECORD for worker in self._order()
+            HEADER + (worker * SLOTS_PER_FILE + scope.place % SLOTS_PER_FILE) * RECORD for worker in self._order()
         ]
         file.reserve(places[0], RECORD)
         mine, *others = (file.cells[place : place + RECORD] for place in places)
@@ -252,10 +254,47 @@ class Limits:
         if file is None:
             path, cells = window_file(self._run_folder, self._workers, number)
             file = SlotFile(path, cells)
-            file.reserve(0, _HEADER)
+            file.reserve(0, HEADER)
             file.cells[self._worker] += 1.0
             self._files[number] = file
         return file
+
+
+def scopes_of(key: GatewayKey | None, configuration: Scope | None) -> list[Scope]:
+    """What limits a request: its key, its team, its configuration, as far as each of them is limited."""
+    found = []
+    if key is not None:
+        budget = key.budget_usd_per_month
+        own = Scope(
+            "key",
+            key.id,
+            key.name,
+            key.slot,
+            key.requests_per_minute,
+            key.tokens_per_minute,
+            key.max_concurrency,
+            None if budget is None else round(budget * NANO),
+        )
+        found = [own, *([key.team_scope] if key.team_scope is not None else [])]
+    if configuration is not None:
+        found.append(configuration)
+    return [scope for scope in found if scope.limits_anything]
+
+
+def configuration_scope(id: str, limits: Use, place_of: Callable[[str], int]) -> Scope | None:
+    """What a configuration as a whole may use; None: nothing limits it."""
+    budget = limits.budget_usd_per_month
+    scope = Scope(
+        "configuration",
+        id,
+        id,
+        -1,
+        limits.requests_per_minute,
+        limits.tokens_per_minute,
+        limits.max_concurrency,
+        None if budget is None else round(budget * NANO),
+    )
+    return msgspec.structs.replace(scope, place=place_of(id)) if scope.limits_anything else None
 
 
 def window_file(run_folder: Path, workers: int, number: int) -> tuple[Path, int]:
@@ -263,12 +302,12 @@ def window_file(run_folder: Path, workers: int, number: int) -> tuple[Path, int]
 
     The name says all that the size depends on: two processes can never want the same file differently.
     """
-    return run_folder / f"limits-v{_LAYOUT}-w{workers}-{number}.slots", _HEADER + workers * SLOTS_PER_FILE * RECORD
+    return run_folder / f"limits-v{_LAYOUT}-w{workers}-{number}.slots", HEADER + workers * SLOTS_PER_FILE * RECORD
 
 
 def window_record(worker: int, place: int) -> slice:
     """The cells of one worker's record of a place in its file."""
-    first = _HEADER + (worker * SLOTS_PER_FILE + place % SLOTS_PER_FILE) * RECORD
+    first = HEADER + (worker * SLOTS_PER_FILE + place % SLOTS_PER_FILE) * RECORD
     return slice(first, first + RECORD)
 
 
@@ -435,11 +474,7 @@ def _warn(scope: Scope, error: OSError) -> None:
 def _afford(scope: Scope, purse: Purse, caps: Caps | None, now: float) -> None:
     """Raises BudgetExceeded when nothing is left after all that runs has cost the most it can."""
     spent, held = purse.used(now)
-    if caps is not None:
-        here = sum(purse.used_here(now))
-        if here and here >= caps.money:
-            raise _too_dear(scope, spent, held, now, purse.end if spent >= purse.budget else now + 1.0)
-    if spent + held >= purse.budget:
+    if spent + held >= purse.budget or (caps is not None and sum(purse.used_here(now)) >= caps.money):
         raise _too_dear(scope, spent, held, now, purse.end if spent >= purse.budget else now + 1.0)
 
 

@@ -20,9 +20,10 @@ from gateway.config import schema
 from gateway.config.load import LoadedConfiguration
 from gateway.errors import InvalidRequest
 from gateway.http1 import header_lines
+from gateway.limits import configuration_scope, scopes_of
 from gateway.moderation import Moderator, moderator_of
 from gateway.places import ConfigurationPlaces
-from gateway.prices import NANO, Price, price_of
+from gateway.prices import Price, price_of
 from gateway.routes import Breaker, Lane, Route, SocketLane, Target
 from gateway.secrets import Secret, read_secret
 from gateway.types import Destination, FailMode, GatewayKey, Operation, Origin, Scope
@@ -112,27 +113,6 @@ class Binding:
         self.expires_at = float("inf") if key is None or key.expires_at is None else key.expires_at
         revoked_at = float("inf") if key is None or key.revoked_at is None else key.revoked_at
         self.good_until = min(self.expires_at, revoked_at)
-
-
-def scopes_of(key: GatewayKey | None, configuration: Scope | None) -> list[Scope]:
-    """What limits a request: its key, its team, its configuration, as far as each of them is limited."""
-    found = []
-    if key is not None:
-        budget = key.budget_usd_per_month
-        own = Scope(
-            "key",
-            key.id,
-            key.name,
-            key.slot,
-            key.requests_per_minute,
-            key.tokens_per_minute,
-            key.max_concurrency,
-            None if budget is None else round(budget * NANO),
-        )
-        found = [own, *([key.team_scope] if key.team_scope is not None else [])]
-    if configuration is not None:
-        found.append(configuration)
-    return [scope for scope in found if scope.limits_anything]
 
 
 class Snapshot:
@@ -250,25 +230,8 @@ class Compiler:
             pipeline,
             moderator,
             max_body_bytes=gateway.max_body_bytes,
-            scope=self._scope(configuration),
+            scope=configuration_scope(configuration.pack.name, configuration.limits, self._place_of),
         )
-
-    def _scope(self, configuration: schema.Configuration) -> Scope | None:
-        """What the configuration as a whole may use; None: nothing limits it."""
-        limits, id = configuration.limits, configuration.pack.name
-        scope = Scope(
-            "configuration",
-            id,
-            id,
-            -1,
-            limits.requests_per_minute,
-            limits.tokens_per_minute,
-            limits.max_concurrency,
-            None if limits.budget_usd_per_month is None else round(limits.budget_usd_per_month * NANO),
-        )
-        if not scope.limits_anything:
-            return None
-        return msgspec.structs.replace(scope, place=self._place_of(id))
 
     def _target(self, target: schema.Target, fallback: schema.Fallback, gateway: schema.Gateway) -> Target:
         upstream_model = target.upstream_model or target.model

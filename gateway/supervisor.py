@@ -247,7 +247,7 @@ class Supervisor:
     def _command(self, name: str) -> list[str]:
         options = self._options
         if name == "control":
-            return [sys.executable, "-m", "gateway.control.app", str(options.run_folder)]
+            return [sys.executable, "-m", "gateway.control.app", str(options.run_folder), str(options.workers)]
         worker = WorkerOptions(
             _number(name),
             options.workers,

@@ -10,10 +10,12 @@ What a second was charged is never negative, whatever clocks do; the waits are f
 from __future__ import annotations
 
 import array
+from collections.abc import Iterable
 from hashlib import blake2b
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
+from gateway.slots import CELL
 from gateway.types import Scope
 
 if TYPE_CHECKING:
@@ -23,13 +25,16 @@ if TYPE_CHECKING:
 WINDOW = 60
 """Seconds of the window: the current one and the 59 before it."""
 
+HEADER = 4096 // CELL
+"""Cells at the beginning of a file, one for each worker: how often it has begun to use this file."""
+
 RECORD = 136
 """Cells of one record, 1,088 bytes."""
 
 _OWNER = 0  # which scope the record is about; 0: nobody's yet
-_RUN = 1  # which run of its worker counts `_RUNNING`
-_SECOND = 2  # Unix second of the latest mark
-_RUNNING = 3  # requests at the same time
+_RUN = 1  # which run of its worker counts `RUNNING`
+SECOND = 2  # Unix second of the latest mark
+RUNNING = 3  # requests at the same time
 _REQUESTS = 4  # total of requests
 _TOKENS = 5  # total of tokens
 REQUEST_MARKS = 8
@@ -83,12 +88,12 @@ class Row:
             cells[_RUN:] = blank()[_RUN:]
             cells[_OWNER] = owner
         if cells[_RUN] != run:  # what ran in an earlier life of this worker died with it
-            cells[_RUNNING] = 0.0
+            cells[RUNNING] = 0.0
             cells[_RUN] = run
-        self.second = int(cells[_SECOND])
+        self.second = int(cells[SECOND])
         self.requests = cells[_REQUESTS]
         self.tokens = cells[_TOKENS]
-        self.running = cells[_RUNNING]
+        self.running = cells[RUNNING]
         self.grant: Allowance | None = None
         self.purse: Purse | None = None
         self.take_limits(scope)
@@ -125,7 +130,7 @@ class Row:
             cells[REQUEST_MARKS + (mark & RING_MASK)] = requests
             cells[TOKEN_MARKS + (mark & RING_MASK)] = tokens
         self.second = second
-        cells[_SECOND] = second
+        cells[SECOND] = second
         return second
 
     def begin(self, tokens: int) -> None:
@@ -133,11 +138,11 @@ class Row:
         cells = self.cells
         self.requests = cells[_REQUESTS] = self.requests + 1.0
         self.tokens = cells[_TOKENS] = self.tokens + tokens
-        self.running = cells[_RUNNING] = self.running + 1.0
+        self.running = cells[RUNNING] = self.running + 1.0
 
     def end(self) -> None:
         """One request less runs."""
-        self.running = self.cells[_RUNNING] = self.running - 1.0
+        self.running = self.cells[RUNNING] = self.running - 1.0
 
     def add_tokens(self, tokens: int, second: int) -> None:
         """Charge tokens to `second`, the present one."""
@@ -183,7 +188,7 @@ class Row:
         for cells, _ in self.peers:
             if cells[_OWNER] != self.owner:
                 continue
-            latest, at = cells[_SECOND], mark
+            latest, at = cells[SECOND], mark
             if not begin <= latest <= second + _SLACK:
                 # A ring that is ahead belongs to a worker that has not yet seen the clock go back. Up to a window
                 # ahead, its own last window counts; beyond, it is of a time that will not come, and is left out.
@@ -198,7 +203,7 @@ class Row:
         """Requests that run at the same time, by all workers that live."""
         owner = self.owner
         return self.running + sum(
-            [cells[_RUNNING] for cells, run in self.peers if cells[_OWNER] == owner and cells[_RUN] == run[0]]
+            [cells[RUNNING] for cells, run in self.peers if cells[_OWNER] == owner and cells[_RUN] == run[0]]
         )
 
     def request_wait(self, needed: float, now: float) -> float:
@@ -236,6 +241,23 @@ class Row:
         return max(self.second + 1 + low - now, 0.0)
 
 
+def used_by(columns: Iterable[Column], owner: float, second: int) -> tuple[float, float, float]:
+    """Requests and tokens of a scope in the window that ends with `second`, and requests that run, by these workers."""
+    begin = second - WINDOW + 1
+    requests = tokens = running = 0.0
+    for cells, run in columns:
+        if cells[_OWNER] != owner:
+            continue
+        if cells[_RUN] == run[0]:
+            running += cells[RUNNING]
+        latest = cells[SECOND]
+        if begin <= latest <= second + WINDOW:
+            at = (begin if latest <= second + _SLACK else int(latest) - WINDOW + 1) & RING_MASK
+            requests += cells[_REQUESTS] - cells[REQUEST_MARKS + at]
+            tokens += cells[_TOKENS] - cells[TOKEN_MARKS + at]
+    return requests, tokens, running
+
+
 class _Curve:
     """What one record has charged since the window's beginning, as a function of the second."""
 
@@ -244,7 +266,7 @@ class _Curve:
     def __init__(self, cells: memoryview[float], total: int, marks: int, begin: int) -> None:
         self._cells = cells
         self._marks = marks
-        self._latest = int(cells[_SECOND])
+        self._latest = int(cells[SECOND])
         self._total = cells[total]
         known = begin <= self._latest < begin + _RING
         self._base = cells[marks + (begin & RING_MASK)] if known else self._total

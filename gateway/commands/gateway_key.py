@@ -12,7 +12,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -21,6 +21,7 @@ import msgspec
 
 from gateway.commands.actor import actor
 from gateway.commands.output import EXIT_USAGE, fail, show, show_json, warn
+from gateway.commands.parameters import Duration, Label
 from gateway.control import keys
 from gateway.control.keys import KeyState
 from gateway.control.rollout import WAIT_SECONDS, RunningGateway, wait_until_applied
@@ -28,6 +29,8 @@ from gateway.control.store.errors import KeyNotFound, StoreError
 from gateway.control.store.records import KeyRecord, KeyScope
 from gateway.control.store.store import KeyFilter, NewKey, Rotation, Store
 from gateway.folders import state_folder, store_url
+from gateway.prices import NANO
+from gateway.purse import month_of
 from gateway.secrets import Secret
 
 COLUMNS: Final = (
@@ -40,41 +43,10 @@ COLUMNS: Final = (
     "expires_at",
     "last_used_at",
     "request_count",
+    "spent_usd_this_month",
 )
-MAX_NAME: Final = 200
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class Duration(click.ParamType[float]):
-    """`90d` as seconds; where `zero` is allowed, also `0`."""
-
-    name = "duration"
-
-    def __init__(self, *, zero: bool = False) -> None:
-        self._zero = zero
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if not isinstance(value, str):
-            return float(value)
-        if self._zero and value == "0":
-            return 0.0
-        try:
-            return float(keys.parse_duration(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Label(click.ParamType[str]):
-    """A name that people give: one line, not empty."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value).strip()
-        if not text or len(text) > MAX_NAME or not text.isprintable():
-            self.fail(f"it must have 1 to {MAX_NAME} printable characters.", param, ctx)
-        return text
 
 
 def _common(command: Command) -> Command:
@@ -110,7 +82,16 @@ def group() -> None:
 @click.option("--owner", type=Label(), help="Who answers for it.")
 @click.option("--rpm", type=click.IntRange(min=1), help="Requests per minute it may make.")
 @click.option("--tpm", type=click.IntRange(min=1), help="Tokens per minute it may use.")
-@click.option("--max-concurrency", type=click.IntRange(min=1), help="Requests it may have open at the same time.")
+@click.option(
+    "--concurrency",
+    "--max-concurrency",
+    "max_concurrency",
+    type=click.IntRange(min=1),
+    help="Requests it may have open at the same time.",
+)
+@click.option(
+    "--budget-usd", type=click.FloatRange(min=0, max=9_000_000), help="What they may cost in a calendar month (UTC)."
+)
 @click.option("--models", metavar="A,B", help="Models it may use.  [default: all of its configuration]")
 @_common
 def create(
@@ -122,6 +103,7 @@ def create(
     rpm: int | None,
     tpm: int | None,
     max_concurrency: int | None,
+    budget_usd: float | None,
     models: str | None,
     store: str | None,
     as_json: bool,
@@ -134,6 +116,7 @@ def create(
     Examples:
       kt gateway-key create --name dev-team-key --configuration-id my-config --expires-in 90d
       kt gateway-key create --name ci --team platform --rpm 60 --tpm 100000 --models gpt-4o,gpt-4o-mini
+      kt gateway-key create --name intern --budget-usd 20 --concurrency 4
       KEY=$(kt gateway-key create --name me)
     """
     scope = KeyScope(
@@ -145,6 +128,7 @@ def create(
         requests_per_minute=rpm,
         tokens_per_minute=tpm,
         max_concurrency=max_concurrency,
+        budget_usd_per_month=budget_usd,
     )
 
     async def work(opened: Store) -> NewKey:
@@ -180,8 +164,14 @@ def list_keys(
       kt gateway-key list --team platform --json | jq -r '.[].id'
     """
     wanted = KeyFilter(None if state is None else KeyState(state), team, owner, configuration_id, search)
-    found, _ = _in_store(store, lambda opened: opened.list_keys(wanted))
-    show([_row(record) for record in found], COLUMNS, as_json=as_json)
+
+    async def work(opened: Store) -> list[dict[str, object]]:
+        records = await opened.list_keys(wanted)
+        spent = await _spent(opened, records)
+        return [_row(record, spent.get(record.key.id)) for record in records]
+
+    rows, _ = _in_store(store, work)
+    show(rows, COLUMNS, as_json=as_json)
 
 
 @group.command("show")
@@ -194,8 +184,13 @@ def show_key(key: str, store: str | None, as_json: bool) -> None:
     Examples:
       kt gateway-key show dev-team-key
     """
-    record, _ = _in_store(store, lambda opened: opened.get_key(key))
-    _print_record(record, as_json=as_json)
+
+    async def work(opened: Store) -> dict[str, object]:
+        record = await opened.get_key(key)
+        return _row(record, (await _spent(opened, [record])).get(record.key.id))
+
+    row, _ = _in_store(store, work)
+    _print_row(row, as_json=as_json)
 
 
 @group.command("rotate")
@@ -371,8 +366,17 @@ def _curl(secret: Secret, record: KeyRecord, gateways: list[RunningGateway]) -> 
     )
 
 
+async def _spent(store: Store, records: Sequence[KeyRecord]) -> Mapping[str, int]:
+    """What these keys have spent this month, in nano-USD, as far as it is counted."""
+    ids = [record.key.id for record in records]
+    return await store.spending.total("key", month_of(time.time()).number, ids if len(ids) < 100 else None)
+
+
 def _print_record(record: KeyRecord, *, as_json: bool) -> None:
-    row = _row(record)
+    _print_row(_row(record), as_json=as_json)
+
+
+def _print_row(row: Mapping[str, object], *, as_json: bool) -> None:
     if as_json:
         show_json(row)
     else:
@@ -387,7 +391,7 @@ def _print_change(done: str, record: KeyRecord, *, as_json: bool) -> None:
         click.echo(f"Gateway key {record.key.name!r} ({record.key.id}) is {done}.")
 
 
-def _row(record: KeyRecord) -> dict[str, object]:
+def _row(record: KeyRecord, spent: int | None = None) -> dict[str, object]:
     """A key as people and programs see it. Times are RFC 3339, UTC; the hash stays in the store."""
     key = record.key
     return {
@@ -403,6 +407,8 @@ def _row(record: KeyRecord) -> dict[str, object]:
         "tokens_per_minute": key.tokens_per_minute,
         "max_concurrency": key.max_concurrency,
         "budget_usd_per_month": key.budget_usd_per_month,
+        # Counted only where there is a budget to compare it with.
+        "spent_usd_this_month": None if key.budget_usd_per_month is None else round((spent or 0) / NANO, 9),
         "created_at": _time(key.created_at),
         "created_by": record.created_by,
         "expires_at": None if key.expires_at is None else _time(key.expires_at),

@@ -682,6 +682,36 @@ class Use(Section, frozen=True):
     )
 
 
+class WhenAway(enum.StrEnum):
+    """What holds for limits that are to be shared, while Redis cannot be reached."""
+
+    LOCAL = "local"
+    ALLOW = "allow"
+    REFUSE = "refuse"
+
+
+class Redis(Section, frozen=True):
+    """Redis or Valkey, through which the gateways of several machines share limits."""
+
+    url_ref: Annotated[
+        SecretRef,
+        Meta(
+            description="Where its URL is found: `redis://user:password@host:6379/0`, or `rediss://` for TLS.",
+            extra_json_schema={"minProperties": 1, "maxProperties": 1},
+        ),
+    ]
+    when_away: Annotated[
+        WhenAway,
+        Meta(
+            description="What holds while it cannot be reached. `local`: each machine counts for itself. `allow`: rates"
+            " and concurrency are not limited, budgets are. `refuse`: requests with limits are refused with 429."
+        ),
+    ] = WhenAway.LOCAL
+    key_prefix: Annotated[Identifier, Meta(description="How its keys begin; gateways that share have the same.")] = (
+        "keeptrusts"
+    )
+
+
 class Gateway(Section, frozen=True):
     """The server itself. With several configurations, the first one's section counts for all."""
 
@@ -716,6 +746,9 @@ class Gateway(Section, frozen=True):
         int, Meta(ge=1024, le=1 << 31, description="Largest request body, also after decompression (413).")
     ] = 32 * 1024 * 1024
     limits: Annotated[Limits, Meta(description="Bounds on requests.")] = Limits()
+    redis: Annotated[
+        Redis | None, Meta(description="Where limits are shared with other machines. Not set: they are not.")
+    ] = None
     cors: Annotated[CORS, Meta(description="Calls from web pages.")] = CORS()
     ip_allowlist: Annotated[
         tuple[Network, ...],

@@ -15,13 +15,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from gateway.control.feed import Feed, KeyLog
+from gateway.control.roster import Roster
 from gateway.control.store.errors import StoreError
 from gateway.key_log import log_path
 from gateway.key_usage import UsageReader
@@ -47,8 +48,10 @@ log = logging.getLogger("gateway.control")
 class Control:
     """The control process of one gateway."""
 
-    def __init__(self, run_folder: Path, store_url: str) -> None:
+    def __init__(self, run_folder: Path, store_url: str, workers: int = 1) -> None:
         self.run_folder = run_folder
+        self._workers = workers
+        self._roster = Roster()
         self._owners: dict[int, GatewayKey] = {}
         self._key_log = KeyLog(log_path(run_folder))
         self._feed = Feed(store_url, self._key_log, self._note_owners)
@@ -59,7 +62,15 @@ class Control:
         self._feed.begin()
         await self._feed.step(create=True)
         async with asyncio.TaskGroup() as tasks:
-            jobs = [tasks.create_task(job) for job in (self._feed.run(), self._keep_usage(), self._serve())]
+            jobs = [
+                tasks.create_task(job)
+                for job in (
+                    self._feed.run(),
+                    self._keep_usage(),
+                    self._keep_limits(),
+                    self._serve(),
+                )
+            ]
             await stopping.wait()
             for job in jobs:
                 job.cancel()
@@ -113,7 +124,16 @@ class Control:
         finally:
             await trail.close()
 
-    def _note_owners(self, keys: Iterable[GatewayKey]) -> None:
+    async def _keep_limits(self) -> None:
+        """Money and limits, here and with other machines; until cancelled."""
+        accounts = await asyncio.to_thread(importlib.import_module, "gateway.control.accounts")
+        try:
+            await accounts.keep(self.run_folder, self._workers, self.store, self._roster)
+        except OSError as error:
+            log.error("limits are kept by each worker alone", extra={"reason": str(error)})
+
+    def _note_owners(self, keys: Sequence[GatewayKey]) -> None:
+        self._roster.note_keys(keys)
         for key in keys:
             if key.slot >= 0:
                 self._owners[key.slot] = key
@@ -173,7 +193,7 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-async def _main(run_folder: Path, store_url: str) -> None:
+async def _main(run_folder: Path, store_url: str, workers: int) -> None:
     parent = os.getppid()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -187,7 +207,7 @@ async def _main(run_folder: Path, store_url: str) -> None:
 
     look_for_parent()
     async with only_one(run_folder):
-        await Control(run_folder, store_url).run(stopping)
+        await Control(run_folder, store_url, workers).run(stopping)
 
 
 def _log_settings(run_folder: Path) -> RunFile:
@@ -198,13 +218,14 @@ def _log_settings(run_folder: Path) -> RunFile:
 
 
 def main(arguments: list[str] = sys.argv[1:]) -> None:
-    """Entry point of the process: `python -m gateway.control.app RUN_FOLDER`, with the store in `$KT_STORE_URL`."""
+    """Entry point of the process: `python -m gateway.control.app RUN_FOLDER [WORKERS]`; store: `$KT_STORE_URL`."""
     run_folder, store_url = Path(arguments[0]), os.environ["KT_STORE_URL"]
+    workers = int(arguments[1]) if len(arguments) > 1 else 1
     os.umask(0o077)  # whatever is made here, the socket above all, is for this user only
     settings = _log_settings(run_folder)
     logs = configure(settings.log_level, "text" if settings.log_format == "text" else "json", sys.stderr)
     try:
-        asyncio.run(_main(run_folder, store_url))
+        asyncio.run(_main(run_folder, store_url, workers))
     except TimeoutError:
         log.error("another control process holds the run folder", extra={"run_folder": str(run_folder)})
         sys.exit(1)

@@ -141,7 +141,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 class Feed:
     """Watches one store and tells the log. `on_keys` hears of every key that was told."""
 
-    def __init__(self, store_url: str, log: KeyLog, on_keys: Callable[[Iterable[GatewayKey]], None]) -> None:
+    def __init__(self, store_url: str, log: KeyLog, on_keys: Callable[[Sequence[GatewayKey]], None]) -> None:
         self._url = store_url
         self._log = log
         self._on_keys = on_keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import time
@@ -17,8 +18,11 @@ from gateway.commands.main import kt
 from gateway.control import keys
 from gateway.control.feed import KeyLog
 from gateway.control.store.glance import glance
+from gateway.control.store.spending import Spent
+from gateway.control.store.store import Store
 from gateway.key_log import log_path
 from gateway.keyring import WorkerSlots, WorkerState
+from gateway.purse import month_of
 from gateway.run_file import ConfigurationText, RunFile, write_run_file
 from tests.gateway.commands.conftest import Run
 
@@ -75,7 +79,7 @@ def test_the_key_alone_is_on_standard_output(run: Run, state: Path) -> None:
 def test_every_option_of_create(create: Callable[..., dict[str, Any]]) -> None:
     made = create(
         *("--name", "ci", "--configuration-id", "c", "--expires-in", "90d", "--team", "platform", "--owner", "ada"),
-        *("--rpm", 60, "--tpm", 100_000, "--max-concurrency", 4, "--models", "b, a,"),
+        *("--rpm", 60, "--tpm", 100_000, "--concurrency", 4, "--budget-usd", 20, "--models", "b, a,"),
     )
     assert KEY.fullmatch(made["key"])
     wanted = {
@@ -89,6 +93,8 @@ def test_every_option_of_create(create: Callable[..., dict[str, Any]]) -> None:
         "requests_per_minute": 60,
         "tokens_per_minute": 100_000,
         "max_concurrency": 4,
+        "budget_usd_per_month": 20.0,
+        "spent_usd_this_month": 0.0,
         "revoked_at": None,
         "rotated_to": None,
         "last_used_at": None,
@@ -97,6 +103,23 @@ def test_every_option_of_create(create: Callable[..., dict[str, Any]]) -> None:
     assert {name: made[name] for name in wanted} == wanted
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", made["expires_at"])
     assert "hash" not in made
+
+
+def test_what_a_key_has_spent_is_listed(run: Run, create: Callable[..., dict[str, Any]], state: Path) -> None:
+    frugal = create("--name", "frugal", "--budget-usd", 1)
+    create("--name", "free")
+
+    async def spend() -> None:
+        store = await Store.open(str(state / "gateway.db"))
+        month = month_of(time.time()).number
+        await store.spending.write("here", [Spent("key", frugal["id"], month, 250_000_000)])
+        await store.spending.write("there", [Spent("key", frugal["id"], month, 1)])
+        await store.close()
+
+    asyncio.run(spend())
+    listed = orjson.loads(run("gateway-key", "list", "--json").stdout)
+    assert {one["name"]: one["spent_usd_this_month"] for one in listed} == {"frugal": 0.250000001, "free": None}
+    assert orjson.loads(run("gateway-key", "show", "frugal", "--json").stdout)["spent_usd_this_month"] == 0.250000001
 
 
 def test_list_is_a_table_for_people_and_json_for_programs(run: Run, create: Callable[..., dict[str, Any]]) -> None:
