@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.audit.record import Outcome
 from gateway.chat_socket import ChatSocket
-from gateway.conversation_models import names_for, route_of
+from gateway.conversation_models import names_for, refusal_of, route_of, subject_of
 from gateway.conversation_records import ConnectionRecord
 from gateway.errors import (
     GatewayError,
@@ -39,7 +39,7 @@ from gateway.socket_ports import GOING_AWAY, INTERNAL_ERROR, NORMAL, VANISHED, M
 from gateway.strays import Strays
 from gateway.turn import Asked, Turn
 from gateway.turns import Turns
-from gateway.types import Decision, Operation
+from gateway.types import Decision, Operation, Verdict
 from gateway.uplink import Uplink
 from policy.restore import Memory
 from policy.steps import STRICTNESS
@@ -121,7 +121,7 @@ class Session:
         elif not self._model:
             raise InvalidRequest("Name the model in the URL, as in /v1/realtime?model=gpt-realtime.", param="model")
         else:
-            route = route_of(self.binding, self._model)
+            route = self._admit_connection()
             self._record = ConnectionRecord(
                 self.services, self.binding, self.id, self._operation.value, self._model, self._upgrade.peer
             )
@@ -132,6 +132,16 @@ class Session:
                 self._end(error.code, error.status, Outcome.FAILED)
                 raise
         self.services.active.add(self)
+
+    def _admit_connection(self) -> Route:
+        """The targets of the connection's model. Policies that judge by key and model speak before anything is said:
+        audio, which they do not read, could be all that ever comes. Raises GatewayError."""
+        route, pipeline = route_of(self.binding, self._model), self.binding.configuration.pipeline
+        if pipeline.reads_input:
+            screening = pipeline.screen(subject_of(self.binding, self.id, self._model, self._operation.value), ())
+            if screening.verdict not in (Verdict.ALLOW, Verdict.REDACT):
+                raise refusal_of(screening)
+        return route
 
     def _dial(self, route: Route) -> Uplink:
         uplink = Uplink(
@@ -211,7 +221,7 @@ class Session:
         if binding is not self.binding:
             self.binding = binding
             if self._realtime:
-                route_of(self.binding, self._model)
+                self._admit_connection()
 
     def _take(self, message: Message, began: float) -> None:
         data = message.data

@@ -1,16 +1,45 @@
-"""Which models a conversation may name: those of its path, and those in any of its messages."""
+"""Who converses, and which models the conversation may name: that of its path, and those in any of its messages."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.errors import InvalidRequest, ModelNotAllowed, ModelNotFound
+from gateway.errors import (
+    EscalationRequired,
+    InputBlocked,
+    InvalidRequest,
+    ModelNotAllowed,
+    ModelNotFound,
+    PolicyRefusal,
+)
+from gateway.types import Screening, Subject, Verdict
 from translators.realtime import transcribes
 
 if TYPE_CHECKING:
     from gateway.routes import Route, Target
     from gateway.snapshot import Binding
     from translators.realtime import ClientEvent
+
+
+def subject_of(binding: Binding, id: str, model: str, operation: str) -> Subject:
+    """Who asks for what, as policies see it; `id` is that of the record."""
+    key = binding.key
+    return Subject(
+        id,
+        key.id if key else None,
+        key.name if key else None,
+        key.team if key else None,
+        binding.configuration.id,
+        model,
+        operation,
+    )
+
+
+def refusal_of(screening: Screening) -> PolicyRefusal:
+    """What the client is told of a screening that lets nothing through."""
+    refusing = screening.refusing
+    kind = EscalationRequired if screening.verdict is Verdict.ESCALATE else InputBlocked
+    return kind(screening.message, policy=refusing.policy if refusing else "unknown")
 
 
 def route_of(binding: Binding, model: str) -> Route:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from gateway.errors import EscalationRequired, GatewayError, InputBlocked, InternalError
+from gateway.conversation_models import refusal_of, subject_of
+from gateway.errors import EscalationRequired, GatewayError, InternalError
 from gateway.exchange import GLANCE_INLINE_BYTES, SCREEN_INLINE_BYTES, SCREEN_SECONDS
 from gateway.moderation import Moderation
 from gateway.oversight import Answer, fingerprint, referral, told_client
@@ -90,16 +91,7 @@ class Examination:
     @property
     def subject(self) -> Subject:
         """Who asks for what, as policies see it."""
-        key = self._binding.key
-        return Subject(
-            self.id,
-            key.id if key else None,
-            key.name if key else None,
-            key.team if key else None,
-            self._binding.configuration.id,
-            self.model,
-            self._operation,
-        )
+        return subject_of(self._binding, self.id, self.model, self._operation)
 
     def _look(self) -> Screening:
         """Read the message, and what its own policies say; perhaps in a thread. Raises GatewayError."""
@@ -141,9 +133,7 @@ class Examination:
             self._take(screening)
             self._conclude(None)
         elif screening.verdict is Verdict.BLOCK or not self._refer(screening):
-            refusing = screening.refusing
-            kind = EscalationRequired if screening.verdict is Verdict.ESCALATE else InputBlocked
-            self._conclude(kind(screening.message, policy=refusing.policy if refusing else "unknown"))
+            self._conclude(refusal_of(screening))
 
     def _take(self, screening: Screening) -> None:
         self.values = {self.texts[number].path: text for number, text in screening.replacements.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from gateway.conversation_models import subject_of
 from gateway.errors import GatewayError, OutputBlocked
 from gateway.guard import PolicyChange, Replacing
 from gateway.types import Decision, Delivery, Subject, TextPart, Verdict
@@ -96,16 +97,7 @@ class Strays:
         self._decisions.update({one.policy: one for one in decisions if one.reason})
 
     def _subject(self, binding: Binding) -> Subject:
-        key = binding.key
-        return Subject(
-            self._socket_id,
-            key.id if key else None,
-            key.name if key else None,
-            key.team if key else None,
-            binding.configuration.id,
-            self._model,
-            self._operation,
-        )
+        return subject_of(binding, self._socket_id, self._model, self._operation)
 
 
 class _Collecting:

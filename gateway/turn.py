@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import UNSET
 
 from gateway.audit.record import Outcome, finish_record, start_record
+from gateway.conversation_models import subject_of
 from gateway.errors import GatewayError, InternalError, OutputBlocked, UpstreamInvalid
 from gateway.exchange import CONTEXT_INLINE_BYTES, SCREEN_INLINE_BYTES
 from gateway.guard import PolicyChange, Replacing, restored
@@ -335,13 +336,4 @@ class Turn:
     @property
     def subject(self) -> Subject:
         """Who asks for what, as policies see it."""
-        key = self.binding.key
-        return Subject(
-            self.id,
-            key.id if key else None,
-            key.name if key else None,
-            key.team if key else None,
-            self.binding.configuration.id,
-            self.model,
-            self.operation,
-        )
+        return subject_of(self.binding, self.id, self.model, self.operation)

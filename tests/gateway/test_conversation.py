@@ -152,6 +152,15 @@ def test_a_client_that_leaves_before_it_is_accepted(talks: Callable[..., Talk]) 
     assert talk.finish()["outcome"] == "cancelled"
 
 
+def test_a_policy_that_judges_by_model_or_operation_speaks_first(talks: Callable[..., Talk]) -> None:
+    policies = "\n  model-access: {operations: [chat]}\n"
+    talk = talks(configuration(policies=policies, chain="audit-logger, model-access"))
+    upgrade = talk.knock("/v1/realtime?model=gpt-test")
+    assert upgrade.error is not None
+    assert (upgrade.error.status, upgrade.error.code) == (409, "input_blocked")
+    assert talk.providers == []
+
+
 # What a client says
 
 
