@@ -153,7 +153,8 @@ class Upgrade(Protocol):
     def accept(
         self, listener: SocketListener, *, subprotocol: str | None = None, fields: bytes = b"", compress: bool = True
     ) -> Socket:
-        """Answer 101. `subprotocol` must be one of those offered; `fields` are further header lines for the answer
+        """Answer 101. `subprotocol` must be one of those offered. None: none is chosen, or the first where a browser
+        brings its key among them, since it would close otherwise. `fields` are further header lines for the answer
         (`x-request-id`).
 
         `compress` False: permessage-deflate is not agreed on, though the client offers it (as when the provider would

@@ -57,10 +57,10 @@ class Handshake:
     """A client's handshake, checked. Raises InvalidRequest or UpgradeRequired.
 
     What it takes out of the head is gone from there: its own fields, and a key among the subprotocols, which becomes
-    what it would have been as a header field.
+    what it would have been as a header field. `default` is the subprotocol to choose where nobody else does.
     """
 
-    __slots__ = ("_accept", "_offers", "subprotocols")
+    __slots__ = ("_accept", "_offers", "default", "subprotocols")
 
     def __init__(self, head: RequestHead) -> None:
         _check(head)
@@ -70,7 +70,9 @@ class Handshake:
         if len(set(offered)) != len(offered) or not all(name and _TOKEN.issuperset(name) for name in offered):
             raise InvalidRequest("Sec-WebSocket-Protocol is no list of different tokens (RFC 6455, section 4.1).")
         self.subprotocols = tuple(name for name in offered if not name.startswith(_CREDENTIAL_SUBPROTOCOLS))
-        _take_key(head, offered)
+        brings_key = _take_key(head, offered)
+        # A browser that offers subprotocols closes a socket for which none was chosen.
+        self.default = self.subprotocols[0] if brings_key and self.subprotocols else None
         head.lines[:] = [line for line in head.lines if not line.startswith(_HANDSHAKE_FIELDS)]
         head.block = b"".join(head.lines)
 
@@ -118,7 +120,8 @@ def _listed(head: RequestHead, name: bytes) -> list[str]:
     return [part.strip(" \t") for part in values.decode("latin-1").split(",") if part.strip(" \t")]
 
 
-def _take_key(head: RequestHead, offered: list[str]) -> None:
+def _take_key(head: RequestHead, offered: list[str]) -> bool:
+    """Put a key among the subprotocols where one in a header field would be; whether there is one."""
     keys = [name[len(KEY_SUBPROTOCOL) :].encode() for name in offered if name.startswith(KEY_SUBPROTOCOL)]
     if len(keys) > 1:
         raise InvalidRequest(f"There is more than one `{KEY_SUBPROTOCOL}…` among the subprotocols.")
@@ -126,6 +129,7 @@ def _take_key(head: RequestHead, offered: list[str]) -> None:
         head.own[b"authorization"] = b"Bearer " + keys[0]
     elif keys:
         head.own.setdefault(b"api-key", keys[0])
+    return bool(keys)
 
 
 class ClientUpgrade:
@@ -178,6 +182,7 @@ class ClientUpgrade:
         client, self._client = self._client, None
         assert client is not None, f"{self!r} is answered twice"
         assert subprotocol is None or subprotocol in self.subprotocols, "a subprotocol that was not offered"
+        subprotocol = subprotocol or self._handshake.default
         deflate, extensions = self._handshake.deflate() if compress else (None, None)
         socket = Socket(self._sockets, masks=False, subprotocol=subprotocol, deflate=deflate)
         transport, data = client.switch_protocols(self._handshake.answer(subprotocol, fields, extensions))

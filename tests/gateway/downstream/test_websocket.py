@@ -45,6 +45,7 @@ def test_the_example_of_the_rfc() -> None:
     found = head("sec-websocket-protocol: chat, superchat", "x-trace: 7")
     handshake = Handshake(found)
     assert handshake.subprotocols == ("chat", "superchat")
+    assert handshake.default is None
     assert found.lines == [b"x-trace: 7\r\n"]
     assert found.block == b"x-trace: 7\r\n"
     assert handshake.answer("chat", b"x-request-id: 1\r\n", None) == (
@@ -138,6 +139,7 @@ def test_a_key_among_the_subprotocols_goes_no_further() -> None:
     )
     handshake = Handshake(found)
     assert handshake.subprotocols == ("realtime", "openai-beta.realtime-v1")
+    assert handshake.default == "realtime"  # a browser closes a socket for which none was chosen
     assert KEY not in handshake.answer("realtime", b"", None)
     assert KEY.decode() not in repr(handshake)
     assert found.block == b""
