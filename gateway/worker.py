@@ -9,10 +9,12 @@ metrics.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -453,10 +455,18 @@ def tune_malloc() -> None:
     mallopt(m_trim_threshold, 256 * 1024 * 1024)
 
 
+def take_all_descriptors() -> None:
+    """As many sockets as this process may have at all: the usual soft limit of 1,024 is there for select(2)."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):  # no more than the kernel gives
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> None:
     """Entry point of the process: `python -m gateway.worker OPTIONS`."""
     options = msgspec.json.decode(sys.argv[1].encode(), type=WorkerOptions)
     tune_malloc()
+    take_all_descriptors()
     # Threads (scans, audit, compilation) share the interpreter lock with the loop: they hand it over every 0.5 ms.
     sys.setswitchinterval(0.0005)
     run_folder = Path(options.run_folder)
