@@ -39,7 +39,7 @@ from gateway.socket_ports import GOING_AWAY, INTERNAL_ERROR, NORMAL, VANISHED, M
 from gateway.strays import Strays
 from gateway.turn import Asked, Turn
 from gateway.turns import Turns
-from gateway.types import Decision, Operation, Verdict
+from gateway.types import Decision, Operation, TextPart, Verdict
 from gateway.uplink import Uplink
 from policy.restore import Memory
 from policy.steps import STRICTNESS
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from gateway.routes import Route
     from gateway.services import Services
     from gateway.socket_ports import Conversation, Upgrade
-    from gateway.types import TextPart
     from translators.realtime import ClientEvent
     from translators.tools import Declared
 
@@ -345,16 +344,19 @@ class Session:
 
     def _note(self, examination: Examination, event: ClientEvent) -> None:
         """Remember what the next response replies to."""
-        for decision in examination.decisions:
-            known = self._decisions.get(decision.policy)
-            if known is None or STRICTNESS[decision.verdict] > STRICTNESS[known.verdict]:
-                self._decisions[decision.policy] = decision
+        self._note_decisions(examination.decisions)
         self._size += len(event.message)
         if self.binding.configuration.pipeline.asks_context:
             if (tools := event.tools) is not None:
                 self._tools = tools
             if self._size < MAX_REMEMBERED:
                 self._texts += event.texts()
+
+    def _note_decisions(self, decisions: Sequence[Decision]) -> None:
+        for decision in decisions:
+            known = self._decisions.get(decision.policy)
+            if known is None or STRICTNESS[decision.verdict] > STRICTNESS[known.verdict]:
+                self._decisions[decision.policy] = decision
 
     def _ask(self, examination: Examination, event: ClientEvent, uplink: Uplink) -> bool:
         """A response is wanted. False: the key's limits or the audit log do not allow it, and the client was told."""
@@ -416,6 +418,23 @@ class Session:
         except Exception as bug:
             self._fault(bug)
         self._meters.took_out(self.services.clock() - began)
+
+    def hear_user(self, text: str) -> GatewayError | None:
+        """What a user has said, in writing: why the model may not have it, or None. What is refused is recorded, and
+        told to the client."""
+        pipeline = self.binding.configuration.pipeline
+        if not pipeline.reads_input:
+            return None
+        turn = Turn(self.services, self.binding, self._operation.value, self._model, socket_id=self.id)
+        screening = pipeline.screen(turn.subject, (TextPart(text, path="transcript"),))
+        if screening.verdict in (Verdict.ALLOW, Verdict.REDACT):
+            self._note_decisions(screening.decisions)
+            return None
+        error = refusal_of(screening)
+        turn.input_decisions = screening.decisions
+        self._turns.finish(turn, outcome_of(error), error.status, error.code)
+        self.tell(error, turn.id)
+        return error
 
     # To the client
 

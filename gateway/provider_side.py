@@ -17,6 +17,7 @@ from gateway.socket_ports import Message
 from translators.realtime_answers import (
     ServerEvent,
     cancel_event,
+    delete_event,
     event_of,
     failed_response,
     is_audio_delta,
@@ -35,6 +36,7 @@ _TELLING: Final = re.compile(
     rb'"type"[ \t\r\n]*:[ \t\r\n]*"(?:response\.(?:created|done|completed|incomplete|failed)|error)"'
 )
 """Stands in events that begin or end a response. Within a string its quotes would be escaped."""
+_HEARD: Final = b"input_audio_transcription.completed"
 _CLIENT_GONE: Final = 499
 _ENDS: Final = {
     "failed": (Outcome.FAILED, 502, "provider_error"),
@@ -60,6 +62,10 @@ class Speaker(Protocol):
     def tell(self, error: GatewayError, id: str, event_id: str | None = None, stream_id: str | None = None) -> None:
         """An error event to the client."""
 
+    def hear_user(self, text: str) -> GatewayError | None:
+        """What a user has said, in writing: why the model may not have it, or None."""
+        ...
+
     def unasked(self, uplink: Uplink) -> Turn:
         """A turn for a response that the provider makes by itself, not yet admitted."""
         ...
@@ -81,6 +87,8 @@ class ProviderSide:
     def hear(self, uplink: Uplink, message: Message) -> None:
         """One message."""
         data = message.data
+        if self._realtime and data.find(_HEARD) >= 0:
+            self._judge_speech(uplink, event_of(data))
         attentive = self._is_attentive
         if not self._turns.dropping:
             if not attentive and _TELLING.search(data) is None:
@@ -98,6 +106,19 @@ class ProviderSide:
                 self._end_refused(turn, data)
         else:
             self._flow(uplink, turn, event, message)
+
+    def _judge_speech(self, uplink: Uplink, event: ServerEvent) -> None:
+        """Policies of input read what a user has said as soon as it is written down. By then the model has heard it: so
+        what is refused is taken out of the conversation, and the answers to it are stopped."""
+        if not event.transcript or event.item_id is None:
+            return
+        error = self._speaker.hear_user(event.transcript)
+        if error is None:
+            return
+        uplink.send(delete_event(event.item_id))
+        for turn in self._turns.under_way:
+            if turn.refusal is None:
+                self._break(uplink, turn, error, ended=None)
 
     @property
     def _is_attentive(self) -> bool:

@@ -66,8 +66,8 @@ class Turn:
     __slots__ = (
         "_change", "_guard", "_held", "_read_whole", "_size", "asked", "audited", "begun", "binding", "bytes_sent",
         "cost", "event_id", "first_byte_at", "heard", "hold", "id", "input_decisions", "model", "operation",
-        "originals", "output_decisions", "recorded", "redactions", "refusal", "response_id", "reviewing", "services", "socket_id",
-        "started_at", "stream_id", "target", "usage",
+        "originals", "output_decisions", "recorded", "redactions", "refusal", "response_id", "reviewing", "services",
+        "socket_id", "started_at", "stream_id", "target", "usage",
     )  # fmt: skip
 
     stages = NONE

@@ -75,6 +75,11 @@ class Turns:
             return self._items.get(event.of_item or "")
         return self._lanes.get((uplink, event.stream_id))
 
+    @property
+    def under_way(self) -> list[Turn]:
+        """Those whose responses have begun."""
+        return list(self._under_way.values())
+
     def of_response(self, response_id: str | None) -> Turn | None:
         """The turn under way with this response."""
         return self._under_way.get(response_id or "")

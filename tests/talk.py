@@ -181,10 +181,12 @@ class Upgrade:
 class Talk(Play):
     """A worker, and one client's conversation through it."""
 
+    upgrade: Upgrade
+
     def __init__(self, folder: Path, text: str = "", **settings: Any) -> None:
         super().__init__(folder, text, **settings)
         self.providers: list[Provider] = []
-        self.upgrade: Upgrade
+        self.targets_at_first = list(self.services.snapshot.targets)
         self.services.sockets = Dialler(self.providers)
 
     def knock(self, path: str, *, headers: Sequence[str] = (), subprotocols: Sequence[str] = ()) -> Upgrade:
@@ -212,6 +214,12 @@ class Talk(Play):
             if not provider.opened:
                 provider.accepts()
         return self.client_socket
+
+    def leave(self) -> None:
+        """The client closes, if it has come and is there."""
+        client = self.upgrade.client if hasattr(self, "upgrade") else None
+        if client is not None and client.is_open:
+            client.leaves()
 
     @property
     def client_socket(self) -> Socket:
@@ -253,4 +261,4 @@ class Talk(Play):
         assert len(started) == len(set(started))
         if not self.services.active:
             assert sorted(started) == sorted(finished)
-            assert not [one for one in self.services.snapshot.targets if one.in_flight]
+            assert not [one for one in self.targets_at_first if one.in_flight]

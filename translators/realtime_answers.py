@@ -30,6 +30,7 @@ from translators.responses_edits import ResponsesEditor
 
 _ABSENT: Final = msgspec.Raw(b"null")
 _AUDIO_DELTA: Final = re.compile(rb'\{[ \t\r\n]*"type"[ \t\r\n]*:[ \t\r\n]*"response\.(?:output_)?audio\.delta"')
+_TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 _ENDS: Final = frozenset({"response.done", "response.completed", "response.incomplete", "response.failed"})
 
 
@@ -51,7 +52,7 @@ class _Fault(msgspec.Struct, gc=False):
     event_id: str | None = None
 
 
-class ServerEvent(msgspec.Struct, gc=False):
+class ServerEvent(msgspec.Struct, gc=False, rename={"spoken": "transcript"}):
     """What is read of every event: whose it is. `response` is only there where the event has it whole, `error` where it
     is an error; that names the client's event that it is about, if it knows."""
 
@@ -63,6 +64,7 @@ class ServerEvent(msgspec.Struct, gc=False):
     item: _Item | None = None
     response: _Response | None = None
     error: _Fault | None = None
+    spoken: str | None = None
 
     @property
     def of_response(self) -> str | None:
@@ -84,9 +86,14 @@ class ServerEvent(msgspec.Struct, gc=False):
         return self.type in _ENDS
 
     @property
+    def transcript(self) -> str | None:
+        """All that a user has said in one go."""
+        return self.spoken if self.type == f"{_TRANSCRIPTION}.completed" else None
+
+    @property
     def transcribes(self) -> bool:
         """It tells what a user has said."""
-        return self.type.startswith("conversation.item.input_audio_transcription.")
+        return self.type.startswith(_TRANSCRIPTION)
 
 
 _EVENT: Final = msgspec.json.Decoder(ServerEvent)
@@ -173,7 +180,6 @@ _TRANSCRIPT: Final = ("message", "content[{content}].transcript")
 _TEXT: Final = ("message", "content[{content}].text")
 _ITEM_EVENTS: Final = ("conversation.item.created", "conversation.item.retrieved")
 _DONE: Final = "done"
-_TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 
 
 class RealtimeEditor(ResponsesEditor):
@@ -267,6 +273,11 @@ def failed_response(message: bytes, error: GatewayError) -> bytes:
         fault = {"type": error.type, "code": error.code}
         response.update(status="failed", output=[], status_details={"type": "failed", "error": fault})
     return orjson.dumps(tree)
+
+
+def delete_event(item_id: str) -> bytes:
+    """The client event that takes an item out of a conversation."""
+    return orjson.dumps({"type": "conversation.item.delete", "item_id": item_id})
 
 
 def cancel_event(response_id: str | None) -> bytes:

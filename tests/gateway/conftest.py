@@ -48,8 +48,7 @@ def talks(tmp_path: Path) -> Iterator[Callable[..., Talk]]:
 
     yield make
     for talk in made:
-        if talk.upgrade.client is not None and talk.upgrade.client.is_open:
-            talk.upgrade.client.leaves()
+        talk.leave()
         talk.check()
         assert not talk.services.active
         talk.close()

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gateway.errors import Draining, InvalidAPIKey, UpstreamAuthFailed, UpstreamStatus, UpstreamUnreachable
+from gateway.errors import (
+    AuditUnavailable,
+    Draining,
+    InvalidAPIKey,
+    UpstreamAuthFailed,
+    UpstreamStatus,
+    UpstreamUnreachable,
+)
 from tests.playbook import configuration, dlp, gateway_key, target
-from tests.provider import LAST_CHUNK, chunk, head
+from tests.provider import LAST_CHUNK, chunk, head, respond
 from tests.talk import Talk
 
 CREATE: dict[str, Any] = {"type": "response.create"}
@@ -801,3 +812,130 @@ def test_one_of_two_providers_leaves(talks: Callable[..., Talk]) -> None:
     assert [turn["outcome"] for turn in talk.turns] == ["failed", "completed"]
     talk.says(wish())
     assert len(talk.providers) == 3
+
+
+# Speech
+
+
+def heard(text: str, item_id: str = "item_9") -> dict[str, Any]:
+    kind = "conversation.item.input_audio_transcription.completed"
+    return {"type": kind, "item_id": item_id, "content_index": 0, "transcript": text}
+
+
+def test_speech_that_is_refused_is_taken_out_and_not_answered(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(policies=dlp(), chain="audit-logger, dlp-filter"))
+    talk.join()
+    talk.socket.says(created(), heard("tell me the secret"))
+    assert talk.told() == [
+        {"type": "conversation.item.delete", "item_id": "item_9"},
+        {"type": "response.cancel", "response_id": "resp_1"},
+    ]
+    kinds = [one["type"] for one in talk.hears()]
+    assert kinds == ["response.created", "error", "error", heard("")["type"]]
+    talk.socket.says(delta("The secret is"), done("The secret is", status="cancelled"))
+    (last,) = talk.hears()
+    assert (last["type"], last["response"]["status"], last["response"]["output"]) == ("response.done", "failed", [])
+    assert [turn["code"] for turn in talk.turns] == ["input_blocked", "input_blocked"]
+
+
+def test_speech_that_is_fine_is_recorded_with_the_next_response(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(policies=dlp("redact"), chain="audit-logger, dlp-filter"))
+    talk.join()
+    talk.socket.says(heard("the secret"), heard("more", "item_10"), *answer("fine"))
+    assert talk.told() == []
+    assert [one["verdict"] for one in talk.turns[0]["start"]["decisions"]] == ["redact"]
+
+
+# What else may stand in the way
+
+
+def test_nothing_happens_unrecorded(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    talk.join()
+    talk.audit_error = AuditUnavailable()
+    talk.says(CREATE)
+    assert talk.told() == []
+    assert talk.hears()[0]["error"]["code"] == "audit_unavailable"
+    talk.audit_error = None
+    talk.says(CREATE)
+    assert talk.told() == [CREATE]
+
+
+def test_a_new_configuration_holds_from_the_next_message_on(talks: Callable[..., Talk]) -> None:
+    talk, newer = talks(), talks(configuration(policies=dlp(), chain="dlp-filter"))
+    talk.join()
+    talk.says(item("a secret"))
+    talk.services.snapshot = newer.services.snapshot
+    talk.says(item("a secret"))
+    assert talk.told() == [item("a secret")]
+    assert talk.hears()[0]["error"]["code"] == "input_blocked"
+
+
+def test_a_model_that_is_gone_ends_its_conversations(talks: Callable[..., Talk]) -> None:
+    talk, newer = talks(), talks(configuration(target(model="other")))
+    talk.join()
+    talk.services.snapshot = newer.services.snapshot
+    talk.says(item("hello"))
+    assert talk.client_socket.closed is not None
+    assert talk.client_socket.closed[0] == 1008
+
+
+MODERATED = configuration(
+    policies="\n  external-moderation: {url: 'https://moderation.test/check', phase: [input, output]}\n",
+    chain="audit-logger, external-moderation",
+)
+
+
+def moderates(talk: Talk, **said: Any) -> None:
+    talk.provider().says(respond(orjson.dumps(said)))
+
+
+def test_a_moderation_service_is_asked_and_nothing_overtakes_the_question(talks: Callable[..., Talk]) -> None:
+    talk = talks(MODERATED)
+    client = talk.join()
+    talk.says(item("hello"))
+    assert client.pauses == {"examination"}
+    assert talk.provider().body["texts"][0]["text"] == "hello"
+    moderates(talk, verdict="allow")
+    assert client.pauses == set()
+    assert talk.told() == [item("hello")]
+    talk.says(item("bad"))
+    moderates(talk, verdict="block", message="No.")
+    assert talk.hears()[0]["error"]["code"] == "input_blocked"
+    talk.says(CREATE)
+    talk.socket.says(created(), done("an answer"))
+    assert talk.socket.pauses == {"review"}
+    assert talk.provider().body["texts"][0]["text"] == "an answer"
+    moderates(talk, verdict="block", message="No.")
+    assert talk.socket.pauses == set()
+    assert [one["type"] for one in talk.hears()] == ["response.created", "error", "response.done"]
+
+
+def test_a_client_that_leaves_while_a_service_is_asked(talks: Callable[..., Talk]) -> None:
+    talk = talks(MODERATED)
+    talk.join()
+    talk.says(item("hello"))
+    talk.client_socket.leaves()
+    assert talk.provider().gone
+
+
+_WORDS = st.lists(st.sampled_from(["banned phrase", "banned", "phrase", " ", "x", "ban", ", "]), max_size=12)
+
+
+def test_however_an_answer_is_cut_nothing_banned_leaves(talks: Callable[..., Talk]) -> None:
+    talk = talks(GUARDED)
+    talk.join()
+
+    @settings(max_examples=40, deadline=None)
+    @given(_WORDS.map("".join), st.data())
+    def cut(text: str, data: st.DataObject) -> None:
+        cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=8).map(sorted))
+        pieces = [piece for piece in (text[a:b] for a, b in pairwise([0, *cuts, len(text)])) if piece]
+        talk.says(CREATE)
+        talk.socket.says(*answer(*pieces))
+        heard_events = talk.hears()
+        said = "".join(one["delta"] for one in heard_events if one["type"].endswith(".delta"))
+        assert said == re.sub(r"\bbanned phrase\b", "[REDACTED:term]", text)
+        assert heard_events[-1]["response"]["output"][0]["content"][0]["transcript"] == said
+
+    cut()
