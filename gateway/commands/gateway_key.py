@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import click
 import msgspec
 
+from gateway.commands import remote_key
 from gateway.commands.actor import actor
 from gateway.commands.output import EXIT_USAGE, fail, show, show_json, warn
 from gateway.commands.parameters import Duration, Label
@@ -53,6 +54,12 @@ def _common(command: Command) -> Command:
     """What every command of the group takes."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+        click.option(
+            "--api",
+            metavar="URL",
+            envvar="KT_API_URL",
+            help="A gateway elsewhere; its access key is in $KT_ACCESS_KEY.  [default: $KT_API_URL, else this machine]",
+        ),
         click.option("--store", metavar="URL", help="Where keys are kept.  [default: $KT_STORE_URL, else a file]"),
     ):
         command = option(command)
@@ -106,6 +113,7 @@ def create(
     budget_usd: float | None,
     models: str | None,
     store: str | None,
+    api: str | None,
     as_json: bool,
 ) -> None:
     """Create a key and print it. It is shown this once: only its hash is kept.
@@ -119,6 +127,21 @@ def create(
       kt gateway-key create --name intern --budget-usd 20 --concurrency 4
       KEY=$(kt gateway-key create --name me)
     """
+    if api is not None:
+        body = {
+            "name": name,
+            "configuration_id": configuration_id,
+            "team": team,
+            "owner": owner,
+            "models": None if models is None else sorted(_models(models) or ()),
+            "requests_per_minute": rpm,
+            "tokens_per_minute": tpm,
+            "max_concurrency": max_concurrency,
+            "budget_usd_per_month": budget_usd,
+            "expires_in_seconds": None if expires_in is None else int(expires_in),
+        }
+        remote_key.create(api, body, as_json=as_json)
+        return
     scope = KeyScope(
         name=name,
         configuration_id=configuration_id,
@@ -154,6 +177,7 @@ def list_keys(
     configuration_id: str | None,
     search: str | None,
     store: str | None,
+    api: str | None,
     as_json: bool,
 ) -> None:
     """List keys, newest first.
@@ -163,6 +187,16 @@ def list_keys(
       kt gateway-key list --state active
       kt gateway-key list --team platform --json | jq -r '.[].id'
     """
+    if api is not None:
+        query = {
+            "state": state,
+            "team": team,
+            "owner": owner,
+            "configuration_id": configuration_id,
+            "search": search,
+        }
+        remote_key.list_keys(api, query, COLUMNS, as_json=as_json)
+        return
     wanted = KeyFilter(None if state is None else KeyState(state), team, owner, configuration_id, search)
 
     async def work(opened: Store) -> list[dict[str, object]]:
@@ -177,13 +211,16 @@ def list_keys(
 @group.command("show")
 @click.argument("key")
 @_common
-def show_key(key: str, store: str | None, as_json: bool) -> None:
+def show_key(key: str, store: str | None, api: str | None, as_json: bool) -> None:
     """Show all there is to know of a key.
 
     \b
     Examples:
       kt gateway-key show dev-team-key
     """
+    if api is not None:
+        remote_key.show_key(api, key, as_json=as_json)
+        return
 
     async def work(opened: Store) -> dict[str, object]:
         record = await opened.get_key(key)
@@ -200,7 +237,9 @@ def show_key(key: str, store: str | None, as_json: bool) -> None:
 )
 @click.option("--expires-in", type=Duration(), help="How long the new key is good.  [default: as long as the old one]")
 @_common
-def rotate(key: str, overlap: float, expires_in: float | None, store: str | None, as_json: bool) -> None:
+def rotate(
+    key: str, overlap: float, expires_in: float | None, store: str | None, api: str | None, as_json: bool
+) -> None:
     """Create a key with the same scope in place of another, which ends after an overlap. Prints the new key.
 
     \b
@@ -208,6 +247,9 @@ def rotate(key: str, overlap: float, expires_in: float | None, store: str | None
       kt gateway-key rotate dev-team-key
       kt gateway-key rotate gk_0123456789abcdef --overlap 0
     """
+    if api is not None:
+        remote_key.rotate(api, key, overlap, expires_in, as_json=as_json)
+        return
 
     async def work(opened: Store) -> Rotation:
         return await opened.rotate_key(key, overlap, expires_at=_from_now(expires_in), actor=actor())
@@ -223,13 +265,16 @@ def rotate(key: str, overlap: float, expires_in: float | None, store: str | None
 @group.command("revoke")
 @click.argument("key")
 @_common
-def revoke(key: str, store: str | None, as_json: bool) -> None:
+def revoke(key: str, store: str | None, api: str | None, as_json: bool) -> None:
     """End a key now, and its open streams with it. It stays in the list.
 
     \b
     Examples:
       kt gateway-key revoke dev-team-key
     """
+    if api is not None:
+        remote_key.end(api, key, forget=False, as_json=as_json)
+        return
     record, store_id = _in_store(store, lambda opened: opened.revoke_key(key, actor()))
     _await_rollout(store_id, record.revision)
     _print_change("revoked", record, as_json=as_json)
@@ -238,13 +283,16 @@ def revoke(key: str, store: str | None, as_json: bool) -> None:
 @group.command("delete")
 @click.argument("key")
 @_common
-def delete(key: str, store: str | None, as_json: bool) -> None:
+def delete(key: str, store: str | None, api: str | None, as_json: bool) -> None:
     """Forget a key, and end it if it is still good.
 
     \b
     Examples:
       kt gateway-key delete gk_0123456789abcdef
     """
+    if api is not None:
+        remote_key.end(api, key, forget=True, as_json=as_json)
+        return
     record, store_id = _in_store(store, lambda opened: opened.delete_key(key, actor()))
     _await_rollout(store_id, record.revision)
     _print_change("deleted", record, as_json=as_json)
@@ -253,7 +301,7 @@ def delete(key: str, store: str | None, as_json: bool) -> None:
 @group.command("identify")
 @click.argument("leaked", metavar="KEY|-")
 @_common
-def identify(leaked: str, store: str | None, as_json: bool) -> None:
+def identify(leaked: str, store: str | None, api: str | None, as_json: bool) -> None:
     """Say whose key this is, when one was found where it should not be. `-` reads it from standard input, which keeps
     it out of the shell's history.
 
@@ -264,6 +312,9 @@ def identify(leaked: str, store: str | None, as_json: bool) -> None:
       kt gateway-key identify - < found.txt
     """
     text = (sys.stdin.read() if leaked == "-" else leaked).strip()
+    if api is not None:
+        remote_key.identify(api, text, as_json=as_json)
+        return
     if not keys.checksum_ok(text):
         fail("this is no gateway key, or not a whole one: its checksum does not fit")
     record, _ = _in_store(store, lambda opened: _known(opened, text))

@@ -31,6 +31,8 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "gateway": Entry("gateway.commands.gateway:group", "Run the gateway."),
     "explain": Entry("gateway.commands.explain:command", "Show what would become of a request, without sending it."),
     "gateway-key": Entry("gateway.commands.gateway_key:group", "Create and manage gateway keys."),
+    "team": Entry("gateway.commands.team:group", "Create and manage teams, and what their members may make."),
+    "user": Entry("gateway.commands.user:group", "Create and manage the people who sign in."),
     "escalation": Entry("gateway.commands.escalation:group", "Approve or refuse requests that wait for a person."),
     "audit": Entry("gateway.commands.audit:group", "Verify, follow and export the audit log."),
     "bench": Entry("gateway.commands.bench:command", "Measure how much a gateway does, and how fast it answers."),

@@ -16,12 +16,14 @@ class Via(enum.StrEnum):
     SESSION = "session"
     ACCESS_KEY = "access_key"
     API_TOKEN = "api_token"  # noqa: S105 (a name)
+    COMMAND_LINE = "command_line"
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody, and what they may do.
 
-    `user` is None for the machine's own user, who may do what an owner may. `credential_id` is the session's or the
+    `user` is None for the machine's own user, who may do what an owner may; `machine_user` is their name where it is
+    known. `credential_id` is the session's or the
     access key's, `csrf` the CSRF token of the session.
     """
 
@@ -30,11 +32,12 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     user: User | None = None
     credential_id: str | None = None
     csrf: str | None = None
+    machine_user: str | None = None
 
     @property
     def name(self) -> str:
         """How others see them."""
-        return "api-token" if self.user is None else self.user.email
+        return self.user.email if self.user is not None else self.machine_user or "api-token"
 
     @property
     def id(self) -> str | None:

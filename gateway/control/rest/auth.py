@@ -42,7 +42,7 @@ async def methods(call: Call) -> shapes.SignInMethods:
 
 async def sign_in(call: Call) -> web.Response:
     """Sign in by password."""
-    plane, email, address = call.plane, call.body.email, call.address
+    plane, email, address = call.plane, call.body.email, call.client
     _require_passwords(call)
     plane.throttle.admit(email.strip().lower(), address)
     user, hash = await call.store.users.password_hash(email)
@@ -59,9 +59,9 @@ async def sign_in(call: Call) -> web.Response:
 async def setup(call: Call) -> web.Response:
     """Make the first user, an owner, by the set-up link."""
     plane = call.plane
-    plane.throttle.admit(SETUP, call.address)
+    plane.throttle.admit(SETUP, call.client)
     if not await call.store.access.is_good(SETUP, call.body.token):
-        plane.throttle.failed(SETUP, call.address)
+        plane.throttle.failed(SETUP, call.client)
         raise SignInFailed(_USED)
     hash = await plane.passwords.hash(call.body.password)
     actor = call.acting(call.body.email, "sign_in")
@@ -75,12 +75,12 @@ async def setup(call: Call) -> web.Response:
 async def accept(call: Call) -> web.Response:
     """Choose a password by an invitation link, and sign in."""
     plane = call.plane
-    plane.throttle.admit(INVITATION, call.address)
+    plane.throttle.admit(INVITATION, call.client)
     _require_passwords(call)
     hash = await plane.passwords.hash(call.body.password)
     good, user_id = await call.store.access.redeem(INVITATION, call.body.token)
     if not good or user_id is None:
-        plane.throttle.failed(INVITATION, call.address)
+        plane.throttle.failed(INVITATION, call.client)
         raise SignInFailed(_USED)
     user = await call.store.users.get(user_id)
     user = await call.store.users.set_password(user.id, hash, call.acting(user.email, "sign_in", user.id))
@@ -124,13 +124,13 @@ async def oidc_callback(call: Call) -> web.Response:
     oidc = plane.settings.identity.oidc
     if oidc is None:
         raise NotFound("There is no OpenID provider to sign in through.")
-    plane.throttle.admit("oidc", call.address)
+    plane.throttle.admit("oidc", call.client)
     cookie = call.request.cookies.get(_state_cookie(call), "")
     try:
         found = await plane.oidc.finish(oidc, _callback(call), cookie, msgspec.structs.asdict(call.query))
         user = await plane.oidc.admit(oidc, found, call.store, lambda name, id: call.acting(name, "sign_in", id))
     except Refusal as error:
-        plane.throttle.failed("oidc", call.address)
+        plane.throttle.failed("oidc", call.client)
         raise SignInFailed(str(error)) from None
     response = await _begin(call, user, "oidc", to=found.next)
     response.del_cookie(_state_cookie(call), path="/", secure=_secure(call), httponly=True, samesite="Lax")
@@ -147,7 +147,7 @@ async def _begin(call: Call, user: User, method: str, *, to: str | None = None) 
     seconds = call.plane.settings.identity.session_hours * 3600
     agent = call.request.headers.get("User-Agent", "")
     new = await call.store.access.begin_session(
-        user.id, method=method, client=call.address, agent=agent, seconds=seconds, actor=actor
+        user.id, method=method, client=call.client, agent=agent, seconds=seconds, actor=actor
     )
     secret = new.secret.reveal()
     call.principal = Principal(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -74,13 +74,38 @@ PLANE: Final = web.AppKey("plane", Plane)
 
 @dataclass(slots=True)
 class Call:
-    """One call. `body` and `query` are of the types that the route names."""
+    """One call. `body` and `query` are of the types that the route names; `parts` are those of the path.
+
+    `http` is the request that it came with. The command line calls without one, in its own process; it does not sign
+    in, watch, or change configurations, which are what a request is needed for.
+    """
 
     plane: Plane
-    request: web.Request
     principal: Principal | None
+    parts: Mapping[str, str]
+    address: str | None
+    request_id: str | None = None
+    http: web.Request | None = None
     body: Any = None
     query: Any = None
+
+    @classmethod
+    def of(cls, plane: Plane, request: web.Request, principal: Principal | None) -> Call:
+        """The call that a request makes."""
+        address = origin_of(request, plane.settings).address
+        request_id = request.headers.get("x-request-id")
+        return cls(plane, principal, request.match_info, address, request_id, request)
+
+    @property
+    def request(self) -> web.Request:
+        """The request that it came with."""
+        assert self.http is not None
+        return self.http
+
+    @property
+    def client(self) -> str:
+        """The client's address, for counting attempts and for the list of sessions."""
+        return self.address or "local"
 
     @property
     def store(self) -> Store:
@@ -102,18 +127,13 @@ class Call:
         return self.me.id
 
     @property
-    def address(self) -> str:
-        """The client's address."""
-        return origin_of(self.request, self.plane.settings).address
-
-    @property
     def actor(self) -> Actor:
         """Who asks, for the trail of changes."""
         return self.acting(self.me.name, self.me.via.value, self.me.id)
 
     def acting(self, name: str, via: str, id: str | None = None) -> Actor:
         """Somebody who acts by this call."""
-        return Actor(name, via, id, self.address, self.request.headers.get("x-request-id"))
+        return Actor(name, via, id, self.address, self.request_id)
 
     def may(self, permission: Permission) -> bool:
         """Whether who asks may do this."""
@@ -126,7 +146,7 @@ class Call:
 
     def part(self, name: str) -> str:
         """A part of the path. Raises InvalidRequest for what no database could look for."""
-        text = self.request.match_info[name]
+        text = self.parts[name]
         if not text.isprintable() or len(text) > MAX_PART:
             raise InvalidRequest(f"`{name}` in the path is no id and no name.", param=name)
         return text

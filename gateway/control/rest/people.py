@@ -67,7 +67,7 @@ async def change_password(call: Call) -> None:
     user = call.me.user
     if call.me.via is not Via.SESSION or user is None:
         raise PermissionDenied("A password is changed in a session, not with an access key.")
-    plane, address = call.plane, call.address
+    plane, address = call.plane, call.client
     plane.throttle.admit(user.email, address)
     _, known = await call.store.users.password_hash(user.email)
     if known is not None and not await plane.passwords.verify(call.body.current, known):

@@ -111,7 +111,7 @@ class API:
                 raise NotSignedIn("Sign in, or send an access key as `Authorization: Bearer kt_ak_…`.")
             if not any(map(principal.may, route.needs)):
                 raise PermissionDenied(f"Your role, {principal.role}, does not allow it.")
-        call = Call(plane, request, principal)
+        call = Call.of(plane, request, principal)
         call.query = _query(route, request)
         call.body = await _body(route, request)
         told = await route.handler(call)

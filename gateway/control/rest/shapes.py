@@ -23,7 +23,7 @@ NewPassword = Annotated[str, Meta(min_length=10, max_length=200)]
 GivenPassword = Annotated[str, Meta(max_length=1000)]
 Token = Annotated[str, Meta(max_length=200)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
-Money = Annotated[float, Meta(gt=0, le=1_000_000_000)]
+Money = Annotated[float, Meta(ge=0, le=9_000_000)]
 Seconds = Annotated[int, Meta(ge=1, le=100 * 365 * 86_400)]
 Models = Annotated[tuple[Label, ...], Meta(min_length=1, max_length=1000)]
 Limit = Annotated[int, Meta(ge=1, le=200, description="How many at most.")]
@@ -163,7 +163,7 @@ class UserOut(Out, kw_only=True):
 class Me(Out, kw_only=True):
     """Who asks. `user` is null for the machine's own API token; `csrf_token` is there for a session."""
 
-    via: Literal["session", "access_key", "api_token"]
+    via: Literal["session", "access_key", "api_token", "command_line"]
     role: Role
     permissions: tuple[Permission, ...]
     user: UserOut | None

@@ -17,7 +17,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "AZURE_OPENAI_KEY"):
         monkeypatch.delenv(name, raising=False)
 
-    def invoke(*arguments: object) -> Result:
-        return CliRunner().invoke(kt, [str(argument) for argument in arguments], prog_name="kt")
+    def invoke(*arguments: object, input: str | None = None) -> Result:
+        return CliRunner().invoke(kt, [str(argument) for argument in arguments], input=input, prog_name="kt")
 
     return invoke
