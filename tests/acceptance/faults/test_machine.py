@@ -141,7 +141,7 @@ def test_without_descriptors_who_is_connected_is_served_and_others_come_later(
 
 
 def test_a_full_disk_keeps_no_record_from_the_log(gateway: GatewayProcess, worker: int) -> None:
-    """What cannot be written waits in the journal; the log says so, and has all of it when there is room again."""
+    """What cannot be written waits in the journal; a metric says so, and the log has it all when there is room again."""
     with Wire(gateway.port) as wire:
         wire.send(chat("mock-gpt"))
         first = wire.answer()[1]["x-request-id"]
@@ -151,7 +151,7 @@ def test_a_full_disk_keeps_no_record_from_the_log(gateway: GatewayProcess, worke
             for _ in range(50):
                 wire.send(chat("mock-gpt"))
                 assert wire.answer()[0] == 200
-            until(lambda: "the audit log cannot be written" in gateway.log[said:], "the log says so")
+            # The worker's own log is a file, too, and cannot grow either.
             until(lambda: metrics(gateway)["keeptrusts_gateway_audit_backlog_bytes"] > 0, "records wait")
         until(lambda: "the audit log can be written again" in gateway.log[said:], "it goes on")
     until(lambda: len(gateway.audit_records()) == before + 50, "all records are there")
