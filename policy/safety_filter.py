@@ -91,7 +91,8 @@ class SafetyFilter(Policy[SafetyFilterSettings]):
             for words, expression in PATTERNS[category]
         )
         # One pattern for the words of all: where it matches, `_announced` tells whose words they are.
-        words = (words or expression for category in wanted for words, expression in PATTERNS[category])
+        # Each once: a list of groups of people announces five phrases, and cost Hyperscan half a second.
+        words = dict.fromkeys(words or expression for category in wanted for words, expression in PATTERNS[category])
         self.patterns = (Pattern(rf"(?i)\b(?:{'|'.join(words)})"),)
         self._announced = functools.lru_cache(maxsize=4096)(self._phrases_of)
 
