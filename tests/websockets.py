@@ -192,18 +192,21 @@ class Peer:
 
 
 class Provider:
-    """A WebSocket server on a free port of loopback. `serve` is run for each peer; `peers` are all there were."""
+    """A WebSocket server on loopback, on a free port unless one is given.
 
-    def __init__(self, serve: Callable[[Peer], Awaitable[None]], *, compress: bool = False) -> None:
+    `serve` is run for each peer; `peers` are all there were.
+    """
+
+    def __init__(self, serve: Callable[[Peer], Awaitable[None]], *, compress: bool = False, port: int = 0) -> None:
         self._serve = serve
         self._compress = compress
         self._server: asyncio.Server
         self._tasks: set[asyncio.Task[None]] = set()
         self.peers: list[Peer] = []
-        self.port = 0
+        self.port = port
 
     async def __aenter__(self) -> Provider:
-        self._server = await asyncio.start_server(self._take, "127.0.0.1", limit=READ)
+        self._server = await asyncio.start_server(self._take, "127.0.0.1", self.port, limit=READ)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -236,6 +239,6 @@ async def echo(peer: Peer) -> None:
         await peer.send(await peer.receive())
 
 
-def Echo(*, compress: bool = False) -> Provider:
+def Echo(*, compress: bool = False, port: int = 0) -> Provider:
     """A provider that echoes."""
-    return Provider(echo, compress=compress)
+    return Provider(echo, compress=compress, port=port)
