@@ -1498,8 +1498,15 @@ class Exchange:
             self.model[:256],
             self.client.peer,
             decisions,
-            {"client_request_id": request_id.decode("latin-1")[:128]} if request_id else UNSET,
+            self._attributes(request_id) or UNSET,
         )
+
+    def _attributes(self, request_id: bytes | None) -> dict[str, str]:
+        """What the client calls the request, and the trace that it belongs to, where somebody collects traces."""
+        attributes = {"client_request_id": request_id.decode("latin-1")[:128]} if request_id else {}
+        if self.services.traces and (parent := self.request.forwarded(b"traceparent")) is not None:
+            attributes["traceparent"] = parent.decode("latin-1")[:64]
+        return attributes
 
     def _record(self, outcome: Outcome, status: int, *, code: str | None = None, more_bytes: int = 0) -> None:
         """Once for every exchange, however it ended."""

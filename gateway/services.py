@@ -94,6 +94,8 @@ class Services:
         self._faults = counters.counter(metrics.INTERNAL_ERRORS)
         self._verdicts = counters.counters(metrics.POLICY_EVALUATIONS)
         self.stages = tuple(counters.histogram(metrics.STAGE, stage=name) for name in NAMES)
+        self.traces = False
+        """Whether records name the client's span: `gateway.telemetry` is set."""
         self.server_timing = True
         """Whether answers say where their time went."""
         self._unrouted = counters.counters(metrics.REQUESTS, provider="", model="")

@@ -131,6 +131,8 @@ def _name_of(type_: inspect.Type, keywords: Mapping[str, Any], registry: Registr
         return f"list of {distinct}items, each {_name_of(*_unwrap(type_.item_type), registry)}"
     if isinstance(type_, inspect.DictType):
         return f"mapping of names to {_name_of(*_unwrap(type_.value_type), registry)}"
+    if isinstance(type_, inspect.StructType):
+        return "settings"
     if isinstance(type_, inspect.UnionType):
         return " or ".join(_name_of(*_unwrap(member), registry) for member in type_.types)
     names = {inspect.BoolType: "true or false", inspect.IntType: "whole number", inspect.FloatType: "number"}

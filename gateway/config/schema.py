@@ -563,6 +563,38 @@ class Logging(Section, frozen=True):
     )
 
 
+class OTLP(Section, frozen=True):
+    """Traces and metrics to an OpenTelemetry collector, as OTLP over HTTP. The extra `otel` must be installed."""
+
+    endpoint: Annotated[
+        BaseURL,
+        Meta(
+            description="The collector's base URL; `/v1/traces` and `/v1/metrics` are added.",
+            extra_json_schema={"examples": ["http://localhost:4318"]},
+        ),
+    ]
+    headers: Annotated[
+        dict[HeaderName, SecretRef],
+        Meta(description="Sent with every export; each value is a secret, as `authorization: {env: OTLP_TOKEN}`."),
+    ] = {}
+    interval_seconds: Annotated[
+        float, Meta(ge=1, le=3600, description="Between two exports of what has ended meanwhile.")
+    ] = 10.0
+    service_name: Annotated[Name, Meta(description="`service.name` of the resource.")] = "keeptrusts-gateway"
+
+
+class Telemetry(Section, frozen=True):
+    """What is told of exchanges beyond log, metrics and audit log. Made from the audit log, beside the traffic."""
+
+    otlp: Annotated[
+        OTLP | None,
+        Meta(
+            description="A span for each exchange that the audit log has, under the client's own where it sends a"
+            " `traceparent`, and the metrics of the GenAI conventions. Not set: nothing is exported."
+        ),
+    ] = None
+
+
 class Limits(Section, frozen=True):
     """Bounds on what a client may send. What exceeds one is refused with its own error code."""
 
@@ -738,6 +770,7 @@ class Gateway(Section, frozen=True):
     websocket: Annotated[WebSocket, Meta(description="The WebSocket proxy.")] = WebSocket()
     tls: Annotated[TLS | None, Meta(description="TLS between clients and the gateway.")] = None
     logging: Annotated[Logging, Meta(description="The log.")] = Logging()
+    telemetry: Annotated[Telemetry, Meta(description="OpenTelemetry.")] = Telemetry()
     server_timing: Annotated[
         bool,
         Meta(description="Answers say where their time went, as far as it is known when they begin (`Server-Timing`)."),
