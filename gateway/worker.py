@@ -196,6 +196,7 @@ class Worker:
         """What may change while connections are open."""
         self._downstream.configure(_limits(gateway), access(gateway.ip_allowlist, gateway.trusted_proxies))
         self.services.views = views(gateway.limits.json_depth)
+        self.services.server_timing = gateway.server_timing
         self.services.traces = gateway.telemetry.otlp is not None
         self._application.origins = origins(gateway.cors.allowed_origins, gateway.cors.max_age_seconds)
 

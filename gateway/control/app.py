@@ -68,6 +68,7 @@ class Control:
                     self._feed.run(),
                     self._keep_usage(),
                     self._keep_limits(),
+                    self._export_telemetry(),
                     self._serve(),
                 )
             ]
@@ -131,6 +132,11 @@ class Control:
             await accounts.keep(self.run_folder, self._workers, self.store, self._roster)
         except OSError as error:
             log.error("limits are kept by each worker alone", extra={"reason": str(error)})
+
+    async def _export_telemetry(self) -> None:
+        """Where `gateway.telemetry` asks for it; until cancelled."""
+        telemetry = await asyncio.to_thread(importlib.import_module, "gateway.control.telemetry")
+        await telemetry.keep(self.run_folder)
 
     def _note_owners(self, keys: Sequence[GatewayKey]) -> None:
         self._roster.note_keys(keys)
