@@ -3,7 +3,8 @@
 Each machine tells Redis what it has used of a scope: requests and tokens of the last minute, what runs, what the month
 has cost. One script, which Redis runs atomically, answers with caps: the most that this machine's own use may come to
 until it asks again. The caps of all machines together never exceed the limit, so neither does what they admit, whatever
-the order of events. A machine that uses a scope gets its part of what is left, the only one all of it; who has been
+the order of events. A machine that uses a scope gets its part of what is left. A sixteenth of that stays with nobody
+until the next time, a tenth of a second later, so that there is something for a machine that comes anew. Who has been
 quiet keeps a small reserve, and gives it back after a minute.
 
     hash  <prefix>:<kind>:<id>
@@ -88,7 +89,7 @@ for d = 1, 4 do
     caps[d] = -1
   else
     local share = 0
-    if hot > 0 then share = math.ceil((limit - used[d] - others[d]) / users)
+    if hot > 0 then share = math.ceil((limit - used[d] - others[d]) * 15 / 16 / users)
     elseif hot == 0 then share = math.max(1, math.floor(limit / (d == 4 and 64 or 16))) end
     caps[d] = used[d] + math.max(0, math.min(share, limit - reserved[d] - used[d]))
   end

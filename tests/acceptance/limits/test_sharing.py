@@ -109,16 +109,20 @@ async def test_one_alone_has_all_of_it(pair: Pair) -> None:
     limit = scope(key(requests_per_minute=100))
     assert one.ask(limit)
     await one.step()
-    assert one.ask_often(limit, 200) == 99
+    assert one.ask_often(limit, 200) == 93, "all but a sixteenth, rounded in its favour"
+    for _ in range(6):
+        await one.step()
+        one.ask_often(limit, 200)
+    assert len(one.holds) == 100
 
 
 async def test_what_one_uses_the_other_does_not_get(pair: Pair) -> None:
     one, other = await pair.open(key(requests_per_minute=100))
     limit = scope(key(requests_per_minute=100))
-    one.ask(limit)
-    await one.step()
-    assert one.ask_often(limit, 200) == 99
-    await one.step()
+    for _ in range(8):
+        one.ask_often(limit, 200)
+        await one.step()
+    assert len(one.holds) == 100
     early = other.ask_often(limit, 200)
     assert early == -(-100 // WAKE_SHARE), "before it has heard"
     await other.step()
@@ -132,11 +136,11 @@ async def test_both_get_their_part(pair: Pair) -> None:
         machine.ask(limit)
         await machine.step()
     shares = [machine.ask_often(limit, 200) for machine in (one, other)]
-    assert len(one.holds) + len(other.holds) in (99, 100)
-    assert min(shares) >= 46
-    for machine in (one, other):
+    assert min(shares) >= 42
+    for machine in (one, other) * 6:
         await machine.step()
-    assert sum(machine.ask_often(limit, 200) for machine in (one, other)) <= 1
+        machine.ask_often(limit, 200)
+    assert len(one.holds) + len(other.holds) == 100
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -198,8 +202,9 @@ async def test_who_goes_quiet_gives_back(pair: Pair) -> None:
     one.later = 61.0
     await one.step()
     assert one.sharing._shares == {}
-    await other.step()
-    other.ask_often(scope(found), 200)
+    for _ in range(8):
+        await other.step()
+        other.ask_often(scope(found), 200)
     assert len(other.holds) == 100
 
 
@@ -250,9 +255,10 @@ async def test_a_redis_that_has_forgotten_everything_learns_it_again(pair: Pair,
     server.start()
     for machine in (one, other) * 3:  # the first time finds a dead connection
         await machine.step()
-    one.ask_often(scope(found), 100)
-    other.ask_often(scope(found), 100)
-    assert len(one.holds) + len(other.holds) in (99, 100)
+    for machine in (one, other) * 6:
+        await machine.step()
+        machine.ask_often(scope(found), 100)
+    assert len(one.holds) + len(other.holds) == 100
 
 
 async def test_another_prefix_is_another_world(tmp_path: Path, server: RedisServer) -> None:
