@@ -274,13 +274,13 @@ class Load:
         return connection.reader.feed(data, time.monotonic_ns())
 
 
-def request(body: bytes, *, host: str, key: str = "") -> bytes:
-    """A chat completion request as an SDK sends it."""
+def request(body: bytes, *, host: str, key: str = "", fields: str = "") -> bytes:
+    """A chat completion request as an SDK sends it. `fields`: further header lines, each with its end."""
     authorization = f"Authorization: Bearer {key}\r\n" if key else ""
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n"
         f"Accept-Encoding: identity\r\nConnection: keep-alive\r\nContent-Type: application/json\r\n"
-        f"User-Agent: OpenAI/Python 1.60.0\r\n{authorization}Content-Length: {len(body)}\r\n\r\n"
+        f"User-Agent: OpenAI/Python 1.60.0\r\n{fields}{authorization}Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 

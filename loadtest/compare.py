@@ -6,6 +6,7 @@ What is counted as "CPU" is said in `slices`, what is promised in `gates`.
 
     python -m loadtest.compare            # some minutes; the tables, and a file in loadtest/results/
     python -m loadtest.compare --quick    # a fraction of that, for a first look
+    python -m loadtest.compare --peers    # LiteLLM and Portkey beside it; `python -m loadtest.peers` installs them
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 
-from loadtest import client, cpu, stack
+from loadtest import client, cpu, peers, stack
 from loadtest.gates import BASELINE, GATES, YARDSTICK, Scenario, Verdict, judge
 from loadtest.slices import Side, Slice, closed_slice, find_worker, open_slice, stream_slice
-from loadtest.tables import gate_table, scenario_table
+from loadtest.tables import gate_table, process_table, scenario_table
 
 RESULTS: Final = Path(__file__).parent / "results"
 KB: Final = 1024
@@ -46,17 +47,24 @@ class Plan:
     seconds: float = 1.0
     connections: int = 32
     rate: float = 1000.0
-    streams: int = 250
-    gap_ms: float = 10.0
-    chunks: int = 200
+    streams: int = 1000
+    gap_ms: float = 50.0
+    chunks: int = 100
 
     @classmethod
     def quick(cls) -> Plan:
         """Seconds instead of minutes: enough to see whether something is badly wrong."""
-        return cls(rounds=2, seconds=0.3, streams=100, chunks=100)
+        return cls(rounds=2, seconds=0.3, streams=100, gap_ms=20.0)
+
+    @property
+    def opening_rate(self) -> float:
+        """Streams opened a second: all flow for the latter half of their time."""
+        return self.streams / (self.chunks * self.gap_ms / 1000 / 2)
 
 
-def scenarios(plan: Plan, fast: Sequence[Side], paced: Sequence[Side], gateways: Sequence[Side]) -> list[Scenario]:
+def scenarios(
+    plan: Plan, fast: Sequence[Side], paced: Sequence[Side], gateways: Sequence[Side], others: Others
+) -> list[Scenario]:
     """The whole programme. `fast` and `paced`: direct and nginx before the one provider and the other."""
 
     def closed(size: int) -> Callable[[Side], Slice]:
@@ -64,17 +72,24 @@ def scenarios(plan: Plan, fast: Sequence[Side], paced: Sequence[Side], gateways:
         return lambda side: closed_slice(side, body, plan.connections, plan.seconds)
 
     def streaming(side: Side) -> Slice:
-        opening_rate = plan.streams / (plan.gap_ms / 1000)
-        return stream_slice(side, stack.prompt(KB, stream=True, model=PACED), plan.streams, opening_rate)
+        return stream_slice(side, stack.prompt(KB, stream=True, model=PACED), plan.streams, plan.opening_rate)
+
+    def few(side: Side) -> Slice:
+        count = max(plan.streams // 10, 1)
+        rate = plan.opening_rate * count / plan.streams
+        return stream_slice(side, stack.prompt(KB, stream=True, model=PACED), count, rate)
 
     whole = [*fast, *(side for side in gateways if side.name != "gateway decode")]
     streamed = [*paced, *(side for side in gateways if side.name != "gateway scan")]
+    # Others are put beside on what everybody does; at sizes and rates at which they would drown there is no figure.
+    small_ones = [*whole, *others.whole]
     small = stack.prompt(KB)
     return [
-        Scenario("1 KB", "request", whole, closed(KB)),
+        Scenario("1 KB", "request", small_ones, closed(KB)),
         Scenario("32 KB", "request", whole, closed(32 * KB)),
         Scenario("256 KB", "request", whole, closed(256 * KB)),
         Scenario("stream", "event", streamed, streaming),
+        *([Scenario("stream, few", "event", [*streamed, *others.streamed], few)] if others.streamed else []),
         Scenario(
             f"1 KB at {plan.rate:g}/s",
             "request",
@@ -92,13 +107,41 @@ def plain_sides(folder: Path, upstream: stack.Server, cores: set[int]) -> Iterat
 
 
 @contextlib.contextmanager
-def gateway_sides(folder: Path, upstreams: Mapping[str, int], cores: set[int]) -> Iterator[list[Side]]:
-    """One gateway, and the keys that choose how much it does."""
+def gateway_sides(folder: Path, upstreams: Mapping[str, int], cores: set[int]) -> Iterator[tuple[list[Side], float]]:
+    """One gateway, and the keys that choose how much it does; and how long it took to start, in seconds."""
     with stack.gateway(folder, upstreams, cores=cores) as ours:
-        yield [
+        sides = [
             _with_worker(Side(f"gateway {name}", ours.server.port, ours.server.pid, ours.keys.get(name, "")))
-            for name in ("bare", "default", "scan", "decode")
+            for name in ("bare", "default", "scan", "decode", "six")
         ]
+        yield sides, ours.server.started_in
+
+
+@dataclass(frozen=True)
+class Others:
+    """Other gateways: before the one provider, and before the one with a pace."""
+
+    whole: Sequence[Side] = ()
+    streamed: Sequence[Side] = ()
+    started_in: Mapping[str, float] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def other_sides(folder: Path, fast: stack.Server, slow: stack.Server, cores: set[int]) -> Iterator[Others]:
+    """LiteLLM and Portkey. Raises StartError where they are not installed."""
+    if not peers.installed():
+        raise stack.StartError("LiteLLM and Portkey are not installed. Next step: python -m loadtest.peers")
+    with contextlib.ExitStack() as held:
+        upstreams = {stack.MODEL: fast.port, PACED: slow.port}
+        python = held.enter_context(peers.litellm(folder, upstreams, cores))
+        node = held.enter_context(peers.portkey(folder, fast.port, cores))
+        paced = held.enter_context(peers.portkey(folder, slow.port, cores, "portkey-paced"))
+        lite = _with_worker(Side("LiteLLM", python.server.port, python.server.pid, peers.KEY))
+        yield Others(
+            [lite, _with_worker(Side("Portkey", node.server.port, node.server.pid, peers.KEY, fields=node.fields))],
+            [lite, _with_worker(Side("Portkey", paced.server.port, paced.server.pid, peers.KEY, fields=paced.fields))],
+            {"LiteLLM": python.server.started_in, "Portkey": node.server.started_in},
+        )
 
 
 def _with_worker(side: Side) -> Side:
@@ -162,32 +205,40 @@ def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
     return {key: None if math.isnan(value) else round(value, 3) for key, value in values.items()}
 
 
-def run(plan: Plan, console: Console, *, gateway: bool, only: Collection[str] | None = None) -> dict[str, Any]:
+def run(
+    plan: Plan, console: Console, *, gateway: bool, others: bool = False, only: Collection[str] | None = None
+) -> dict[str, Any]:
     """Start everything, measure round by round, print the tables; the report."""
     facts = {"when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "commit": commit(), **machine()}
-    ours, others = _placement()
+    ours, beside = _placement()
     with contextlib.ExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="loadtest-")))
-        fast = held.enter_context(stack.provider(folder, cores=others, name="provider-fast"))
+        fast = held.enter_context(stack.provider(folder, cores=beside, name="provider-fast"))
         pace = {"gap_ms": plan.gap_ms, "chunks": plan.chunks, "ttft_ms": plan.gap_ms}
-        slow = held.enter_context(stack.provider(folder, cores=others, name="provider-paced", **pace))
+        slow = held.enter_context(stack.provider(folder, cores=beside, name="provider-paced", **pace))
         held.enter_context(_with_logs(folder))
         plain = held.enter_context(plain_sides(folder, fast, ours))
         paced = held.enter_context(plain_sides(folder, slow, ours))
-        gateways = []
+        gateways: list[Side] = []
+        started: dict[str, float] = {}
         if gateway:
             upstreams = {stack.MODEL: fast.port, PACED: slow.port}
-            gateways = held.enter_context(gateway_sides(folder, upstreams, ours))
-        os.sched_setaffinity(0, others)
-        _hurry([fast, slow], [*plain, *paced, *gateways])
-        programme = scenarios(plan, plain, paced, gateways)
+            gateways, took = held.enter_context(gateway_sides(folder, upstreams, ours))
+            started["gateway"] = took
+        rivals = held.enter_context(other_sides(folder, fast, slow, ours)) if others else Others()
+        os.sched_setaffinity(0, beside)
+        _hurry([fast, slow], [*plain, *paced, *gateways, *rivals.whole, *rivals.streamed])
+        programme = scenarios(plan, plain, paced, gateways, rivals)
         programme = [scenario for scenario in programme if not only or scenario.name in only]
-        memory = {side.name: cpu.resident_bytes(side.worker) for side in (*plain, *gateways[:1]) if side.worker}
+        idle = [*plain, *gateways[:1], *rivals.whole]
+        memory = {side.name: cpu.resident_bytes(side.worker) for side in idle if side.worker}
+        started = {**started, **rivals.started_in}
         for scenario in programme:
             _measure(scenario, plan.rounds, console)
     by_name = {scenario.name: scenario for scenario in programme}
+    console.print(process_table(memory, started))
     console.print(gate_table([judge(gate, by_name) for gate in GATES]))
-    return report(programme, facts, plan, {"resident_bytes_idle": memory})
+    return report(programme, facts, plan, {"resident_bytes_idle": memory, "started_in_seconds": started})
 
 
 def _measure(scenario: Scenario, rounds: int, console: Console) -> None:
@@ -233,6 +284,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, help="requests a second where the rate is fixed")
     parser.add_argument("--streams", type=int, help="how many streams flow at once")
     parser.add_argument("--chunks", type=int, help="events of a stream")
+    parser.add_argument("--peers", action="store_true", help="LiteLLM and Portkey beside it (loadtest/peers.py)")
     parser.add_argument("--no-gateway", action="store_true", help="only direct and nginx")
     parser.add_argument("--json", action="store_true", help="print the report as JSON, and nothing else, on stdout")
     parser.add_argument("--check", action="store_true", help="exit 1 if a gate is missed or was not measured")
@@ -254,7 +306,8 @@ def main() -> int:
     plan = Plan(**{**asdict(plan), **{key: value for key, value in wished.items() if value is not None}})
     console = Console(stderr=arguments.json, width=None if sys.stdout.isatty() else 120)
     try:
-        document = run(plan, console, gateway=not arguments.no_gateway, only=arguments.only)
+        wanted = arguments.only
+        document = run(plan, console, gateway=not arguments.no_gateway, others=arguments.peers, only=wanted)
     except (stack.StartError, client.LoadError) as problem:
         print(problem, file=sys.stderr)
         return 1

@@ -16,6 +16,8 @@ from loadtest.slices import Side, Slice
 
 YARDSTICK: Final = "nginx"
 BASELINE: Final = "direct"
+RATE: Final = "1 KB at 1000/s"
+"""The scenario of a fixed rate, at the rate that the gates are about."""
 
 
 @dataclass
@@ -48,6 +50,11 @@ class Scenario:
         pairs = zip(self.values(side, what), self.values(YARDSTICK, what), strict=False)
         return [own / other for own, other in pairs if other]
 
+    def added_ratios(self, side: str, what: str) -> list[float]:
+        """What a side adds to direct as a multiple of what nginx adds, in the same round."""
+        rows = zip(self.values(side, what), self.values(YARDSTICK, what), self.values(BASELINE, what), strict=False)
+        return [(own - base) / (other - base) for own, other, base in rows if other > base]
+
     def added(self, side: str, what: str) -> float:
         """The median of what a side adds to direct, round by round."""
         pairs = zip(self.values(side, what), self.values(BASELINE, what), strict=False)
@@ -57,7 +64,10 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Gate:
-    """A promise: a side's worker CPU in a scenario, as a multiple of nginx's, or in microseconds."""
+    """A promise: what a side may cost or add at most, as a multiple of nginx's, or in microseconds.
+
+    `what` names the figure: `cpu`, or a latency, of which what is added to direct counts.
+    """
 
     name: str
     scenario: str
@@ -65,6 +75,7 @@ class Gate:
     gate: float
     aim: float
     absolute: bool = False
+    what: str = "cpu"
 
 
 GATES: Final = (
@@ -75,6 +86,16 @@ GATES: Final = (
     Gate("32 KB", "32 KB", "gateway default", 2.2, 1.7),
     Gate("32 KB, with scan", "32 KB", "gateway scan", 4.2, 3.5),
     Gate("256 KB (µs)", "256 KB", "gateway default", 150.0, 120.0, absolute=True),
+    Gate("added latency, p50", RATE, "gateway default", 1.5, 1.25, what="p50"),
+    Gate("added latency, p99", RATE, "gateway default", 2.5, 2.0, what="p99"),
+    Gate("added TTFT, p50", "stream", "gateway default", 1.5, 1.25, what="first_p50"),
+    Gate("added TTFT, p99", "stream", "gateway default", 2.5, 2.0, what="first_p99"),
+    Gate("added gap, p50", "stream", "gateway default", 1.5, 1.25, what="p50"),
+    Gate("added gap, p99", "stream", "gateway default", 2.5, 2.0, what="p99"),
+    Gate("added TTFT, six policies and guard, p50", "stream", "gateway six", 3.0, 2.5, what="first_p50"),
+    Gate("added TTFT, six policies and guard, p99", "stream", "gateway six", 5.0, 4.0, what="first_p99"),
+    Gate("added gap, six policies and guard, p50", "stream", "gateway six", 3.0, 2.5, what="p50"),
+    Gate("added gap, six policies and guard, p99", "stream", "gateway six", 5.0, 4.0, what="p99"),
 )
 
 
@@ -101,8 +122,11 @@ def judge(gate: Gate, scenarios: Mapping[str, Scenario]) -> Verdict:
     """Compare one gate with its scenario's slices."""
     scenario = scenarios.get(gate.scenario)
     values: list[float] = []
-    if scenario is not None:
+    if scenario is not None and gate.what != "cpu":
+        values = scenario.added_ratios(gate.side, gate.what)
+    elif scenario is not None:
         values = scenario.values(gate.side, "cpu") if gate.absolute else scenario.ratios(gate.side, "cpu")
+    values = [value for value in values if not math.isnan(value)]
     if not values:
         return Verdict(gate, math.nan, math.nan, math.nan)
     return Verdict(gate, statistics.median(values), min(values), max(values))

@@ -26,6 +26,8 @@ class Side:
     key: str = ""
     worker: int | None = None
     """The process among the server's own that carries the load; found by `find_worker`."""
+    fields: str = ""
+    """Header lines that its requests carry besides the usual ones."""
 
     @property
     def address(self) -> client.Address:
@@ -34,7 +36,7 @@ class Side:
 
     def request(self, body: bytes) -> bytes:
         """The bytes that ask it for a completion."""
-        return client.request(body, host=f"{stack.HOST}:{self.port}", key=self.key)
+        return client.request(body, host=f"{stack.HOST}:{self.port}", key=self.key, fields=self.fields)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Slice:
     p99: float = math.nan
     first_p50: float = math.nan
     first_p99: float = math.nan
+    stream_bytes: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -126,18 +129,21 @@ def stream_slice(side: Side, body: bytes, count: int, rate: float) -> Slice:
     """Streams side by side. CPU per event is taken while all of them flow and nothing else happens.
 
     `p50` and `p99` are of the time from the provider's write of an event to its arrival, `first_*` of the time to the
-    first event, counted from when the request was due.
+    first event, counted from when the request was due. `stream_bytes`: what the worker's memory grew by for each.
     """
     processes = meter(side)
     window: dict[str, Any] = {}
+    resident = cpu.resident_bytes(side.worker) if side.worker is not None else 0
 
     def opened(samples: client.Samples) -> None:
+        if side.worker is not None:
+            window["fields"] = {"stream_bytes": (cpu.resident_bytes(side.worker) - resident) / count}
         window.update(before=processes.read(), events=samples.events, since=time.monotonic_ns())
 
     def closing(samples: client.Samples) -> None:
         seconds = (time.monotonic_ns() - window["since"]) / 1e9
         events = samples.events - window["events"]
-        window["fields"] = processes.fields(window["before"], events, seconds)
+        window.setdefault("fields", {}).update(processes.fields(window["before"], events, seconds))
         window.update(events=events, seconds=seconds)
 
     samples = client.streams(

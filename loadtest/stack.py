@@ -117,8 +117,9 @@ def running(
     *,
     cores: set[int] | None = None,
     environ: Mapping[str, str] | None = None,
+    patience: float = 20.0,
 ) -> Iterator[Server]:
-    """Run a server until the block ends; entered once its port accepts connections."""
+    """Run a server until the block ends; entered once its port accepts connections, in `patience` seconds."""
     log = folder / f"{name}.log"
     begin = time.monotonic()
     with log.open("wb") as output:
@@ -133,14 +134,14 @@ def running(
     try:
         if cores:
             os.sched_setaffinity(process.pid, cores)
-        _await_port(process, port, log)
+        _await_port(process, port, log, patience)
         yield Server(name, port, process.pid, time.monotonic() - begin)
     finally:
         _stop(process)
 
 
-def _await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + 20
+def _await_port(process: subprocess.Popen[bytes], port: int, log: Path, patience: float) -> None:
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
@@ -283,11 +284,20 @@ def configurations(upstreams: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     scan = {"terms": _TERMS, "patterns": patterns, "action": "block"}
     refuse = {"terms": [BLOCKED_TERM], "action": "block"}
     both = ["dlp-filter", "audit-logger"]
+    six = {
+        **audit,
+        "dlp-filter": {**scan, "phase": ["input", "output"], "action": "redact", "streaming": "guard"},
+        "pii-detector": {"phase": ["input", "output"], "action": "redact", "streaming": "guard"},
+        "secret-detector": {"phase": ["input", "output"], "action": "redact", "streaming": "guard"},
+        "safety-filter": {"phase": ["input", "output"], "action": "warn", "streaming": "guard"},
+        "model-access": {"allow": ["gpt-4o*"]},
+    }
     return {
         "bare": _configuration("bare", targets, [], {}),
         "default": _configuration("default", targets, ["audit-logger"], audit),
         "scan": _configuration("scan", targets, both, {**audit, "dlp-filter": scan}),
         "decode": _configuration("decode", targets, both, {**audit, "dlp-filter": {**scan, "phase": ["output"]}}),
+        "six": _configuration("six", targets, list(six), six),
         "refusing": _configuration("refusing", targets, both, {**audit, "dlp-filter": refuse}),
     }
 
@@ -322,7 +332,7 @@ def gateway(
         path.write_text(yaml.safe_dump(document, sort_keys=False))
         options += ["--policy-config", str(path)]
     arguments = [command, "gateway", "run", *options, "--listen", f"{HOST}:{port}", "--workers", str(workers)]
-    with running(name, arguments, port, folder, cores=cores, environ=environ) as server:
+    with running(name, arguments, port, folder, cores=cores, environ=environ, patience=60) as server:
         keyed = list(all_configurations)[1:]
         with ThreadPoolExecutor(len(keyed)) as together:
             keys = dict(zip(keyed, together.map(lambda name: _create_key(command, name, environ), keyed), strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
@@ -22,7 +22,9 @@ def scenario_table(scenario: Scenario) -> Table:
         title=f"{scenario.name}: per {scenario.unit}, medians of {_rounds(scenario)} rounds", title_justify="left"
     )
     table.add_column("side")
-    latency = ("added p50 µs", "added p99 µs") + (("added TTFT p50", "added TTFT p99") if streaming else ())
+    latency = ["added p50 µs", "added p99 µs"]
+    if streaming:
+        latency += ["added TTFT p50", "added TTFT p99", "KB a stream"]
     for heading in ("CPU µs", "× nginx", "all processes µs", "core busy", f"{scenario.unit}s/s", *latency):
         table.add_column(heading, justify="right")
     for side in scenario.slices:
@@ -36,7 +38,19 @@ def scenario_table(scenario: Scenario) -> Table:
             _figure(100 * scenario.median(side, "busy"), 0) + " %" if side != BASELINE else "–",
             _figure(scenario.median(side, "per_second"), 0),
             *(_figure(scenario.added(side, what), 0) if side != BASELINE else "–" for what in wanted),
+            *([_figure(scenario.median(side, "stream_bytes") / 1024)] if streaming else []),
         )
+    return table
+
+
+def process_table(resident: Mapping[str, float], started: Mapping[str, float]) -> Table:
+    """What each side's process takes before there is traffic."""
+    table = Table(title="Processes before traffic: the worker alone", title_justify="left")
+    for heading in ("process", "resident MB", "start to accepting, s"):
+        table.add_column(heading, justify="left" if heading == "process" else "right")
+    for name, size in resident.items():
+        took = started.get(name.partition(" ")[0], math.nan)
+        table.add_row(name.replace(" bare", ""), _figure(size / 2**20), _figure(took, 2))
     return table
 
 
@@ -46,7 +60,10 @@ def _rounds(scenario: Scenario) -> int:
 
 def gate_table(verdicts: Sequence[Verdict]) -> Table:
     """The gates: what was promised and what was measured."""
-    table = Table(title="Gates: CPU of the worker, × nginx in the same round", title_justify="left")
+    table = Table(
+        title="Gates: × nginx in the same round, of the worker's CPU or of the latency added to direct",
+        title_justify="left",
+    )
     table.add_column("gate")
     for heading in ("measured", "lowest", "highest", "gate", "aim"):
         table.add_column(heading, justify="right")

@@ -378,6 +378,11 @@ class TestGates:
     def test_added_latency_is_over_direct(self) -> None:
         assert self.scenario(15, 20, 16)["1 KB"].added("gateway", "p50") == 150
 
+    def test_an_added_latency_is_compared_with_what_nginx_adds(self) -> None:
+        gate = Gate("added", "1 KB", "gateway", gate=1.5, aim=1.25, what="p50")
+        verdict = judge(gate, self.scenario(15, 30, 16))
+        assert (verdict.measured, verdict.word) == (pytest.approx(150 / 90), "missed")
+
     def test_sides_take_turns(self) -> None:
         order: list[str] = []
 
@@ -410,11 +415,12 @@ def test_compare_measures_every_side_and_saves_nothing_unless_asked() -> None:
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     whole, streamed = document["scenarios"]["1 KB"], document["scenarios"]["stream"]
-    assert set(whole) == {"direct", "nginx", "gateway bare", "gateway default", "gateway scan"}
-    assert set(streamed) == {"direct", "nginx", "gateway bare", "gateway default", "gateway decode"}
+    assert set(whole) == {"direct", "nginx", "gateway bare", "gateway default", "gateway scan", "gateway six"}
+    assert set(streamed) == {"direct", "nginx", "gateway bare", "gateway default", "gateway decode", "gateway six"}
     assert all(side["slices"][0]["p99"] > 0 for side in streamed.values())
-    measured = {gate["name"] for gate in document["gates"] if gate["measured"]}
-    assert measured == {gate["name"] for gate in document["gates"] if gate["scenario"] in ("1 KB", "stream")}
+    by_cpu = {gate["name"] for gate in document["gates"] if gate["measured"] and gate["what"] == "cpu"}
+    asked = [gate for gate in document["gates"] if gate["scenario"] in ("1 KB", "stream")]
+    assert by_cpu == {gate["name"] for gate in asked if gate["what"] == "cpu"}
     assert document["machine"]["nginx"]
     assert document["machine"]["loop_ms"] > 0
     assert set((ROOT / "loadtest/results").iterdir()) == saved
