@@ -141,7 +141,7 @@ def test_without_descriptors_who_is_connected_is_served_and_others_come_later(
 
 
 def test_a_full_disk_keeps_no_record_from_the_log(gateway: GatewayProcess, worker: int) -> None:
-    """What cannot be written waits in the journal; a metric says so, and the log has it all when there is room again."""
+    """What cannot be written waits in the journal; a metric says so, and the log has all when there is room again."""
     with Wire(gateway.port) as wire:
         wire.send(chat("mock-gpt"))
         first = wire.answer()[1]["x-request-id"]
