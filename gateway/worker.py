@@ -182,7 +182,7 @@ class Worker:
             self.services, self._metrics, mode=compiled.run_file.auth, control=self._control, status=self._status
         )
         self._wire_sockets(gateway)
-        self._downstream = Server(self._application, _limits(gateway), time.monotonic, time.time)
+        self._downstream = Server(self._application, limits_of(gateway), time.monotonic, time.time)
         self._configure_downstream(gateway)
         self._vitals = Vitals(
             self._metrics, self._downstream, self._pools, self._audit, loop.time, unseen=(self._control,)
@@ -194,7 +194,7 @@ class Worker:
 
     def _configure_downstream(self, gateway: Gateway) -> None:
         """What may change while connections are open."""
-        self._downstream.configure(_limits(gateway), access(gateway.ip_allowlist, gateway.trusted_proxies))
+        self._downstream.configure(limits_of(gateway), access(gateway.ip_allowlist, gateway.trusted_proxies))
         self.services.views = views(gateway.limits.json_depth)
         self.services.server_timing = gateway.server_timing
         self.services.traces = gateway.telemetry.otlp is not None
@@ -414,7 +414,8 @@ def _socket_limits(gateway: Gateway) -> SocketLimits:
     )
 
 
-def _limits(gateway: Gateway) -> DownstreamLimits:
+def limits_of(gateway: Gateway) -> DownstreamLimits:
+    """The bounds on clients, as the configuration says."""
     limits = gateway.limits
     return DownstreamLimits(
         HeadLimits(limits.request_head_bytes, limits.request_headers, limits.request_target_bytes),
