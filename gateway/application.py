@@ -26,6 +26,7 @@ from gateway.errors import (
     InternalError,
     InvalidAPIKey,
     ModelNotFound,
+    NotFound,
     Overloaded,
     Wire,
 )
@@ -64,6 +65,8 @@ class GatewayApplication:
         """`control` is where the control process listens; `status` says what `/readyz` shows, `ready` among it."""
         self._services = services
         self.mode = mode
+        self.serves_operators = True
+        """Whether `/metrics`, `/api/` and `/console/` are here; False: on `gateway.admin_listen` only."""
         self.origins: Origins | None = None
         """Whose pages may call; None: no page of another origin."""
         self.upgrades: Upgrades | None = None
@@ -199,6 +202,8 @@ class GatewayApplication:
 
     def _serve(self, endpoint: Endpoint, head: RequestHead, client: Client) -> Handler | None:
         if endpoint.place is Place.CONTROL:
+            if not self.serves_operators:
+                raise NotFound("This is served on `gateway.admin_listen`.")
             # Who may see what is for the control process to say, which knows people, sessions and access keys.
             local = is_local(head, client.peer)
             return ControlRelay(self._services, self._control, head, client, self._shown_id(head), local=local)

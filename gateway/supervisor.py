@@ -55,7 +55,7 @@ PREPARE_SECONDS: Final = 30.0
 SUCCESSOR_SECONDS: Final = 60.0
 """How long another gateway may take to be ready before it is given up and this one stays."""
 LOOK_SECONDS: Final = 0.02
-NEEDS_RESTART: Final = ("listen", "workers", "fail_mode", "logging.format", "tls")
+NEEDS_RESTART: Final = ("listen", "admin_listen", "workers", "fail_mode", "logging.format", "tls")
 """Settings of `gateway` that a running gateway cannot change, or not whole."""
 
 log = logging.getLogger("gateway.supervisor")

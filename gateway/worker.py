@@ -181,6 +181,7 @@ class Worker:
         self._application = GatewayApplication(
             self.services, self._metrics, mode=compiled.run_file.auth, control=self._control, status=self._status
         )
+        self._application.serves_operators = gateway.admin_listen is None
         self._wire_sockets(gateway)
         self._downstream = Server(self._application, limits_of(gateway), time.monotonic, time.time)
         self._configure_downstream(gateway)

@@ -18,7 +18,6 @@ from gateway.secrets import read_secret
 from policy.external_moderation import ExternalModerationSettings
 
 NOT_IN_FORCE: Final[Mapping[str, str]] = {
-    "gateway.admin_listen": "operator paths are served on `gateway.listen`",
     "providers.targets[].secret_key_ref.store": "the target stays unavailable",
 }
 """Settings that are accepted and that this version does not act on, each with what holds instead."""

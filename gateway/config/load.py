@@ -59,8 +59,9 @@ def load(
 ) -> list[LoadedConfiguration]:
     """Load files, and the `*.yaml` and `*.yml` of folders in the order of their names. The first is the default.
 
-    Those in the folder `kept` take the place of others with the same id, or come after them. Configurations with `pack.enabled: false` are checked and left out. Raises ConfigurationInvalid with the problems of
-    all files, also where two share an id, and where none is left.
+    Those in the folder `kept` take the place of others with the same id, or come after them. Configurations with
+    `pack.enabled: false` are checked and left out. Raises ConfigurationInvalid with the problems of all files, also
+    where two share an id, and where none is left.
     """
     paths = list(paths)
     loaded, problems = check(paths, registry=registry)

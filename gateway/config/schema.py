@@ -752,7 +752,10 @@ class Gateway(Section, frozen=True):
     ] = "127.0.0.1:41002"
     admin_listen: Annotated[
         Address | None,
-        Meta(description="Where `/console/`, `/api/` and `/metrics` are served. Not set: on `listen`, too."),
+        Meta(
+            description="Where `/console/`, `/api/` and `/metrics` are served, and nowhere else; by TLS if `tls` is set."
+            " Not set: on `listen`, beside the models."
+        ),
     ] = None
     auth: Annotated[
         AuthMode,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway import exposition
+from gateway.config.schema import TLS, TLSVersion
 from gateway.control import internal
 from gateway.control.api_token import api_token
 from gateway.control.configuration_keeper import ConfigurationKeeper
@@ -29,7 +31,7 @@ from gateway.control.identity.throttle import Throttle
 from gateway.control.rest.call import Handling, Plane, Source
 from gateway.control.rest.operations import Explainer
 from gateway.control.rest.server import API, errors_middleware
-from gateway.control.settings import InForce
+from gateway.control.settings import InForce, Settings
 
 MAX_BODY_BYTES = 1 << 20
 
@@ -74,7 +76,7 @@ async def serving(plane: Plane) -> AsyncIterator[Path]:
         path.unlink(missing_ok=True)  # an earlier process that was killed
         await web.UnixSite(runner, str(path)).start()
         path.chmod(0o600)  # the umask has kept others out in between
-        await _listen(runner, plane.settings.admin_listen)
+        await _listen(runner, plane.settings)
         yield path
     finally:
         await runner.cleanup()
@@ -83,15 +85,27 @@ async def serving(plane: Plane) -> AsyncIterator[Path]:
         await plane.oidc.close()
 
 
-async def _listen(runner: web.AppRunner, address: str | None) -> None:
-    """Answer on `admin_listen` too. Where it is taken, the socket is still there, and so are the workers' relays."""
-    if address is None:
+async def _listen(runner: web.AppRunner, settings: Settings) -> None:
+    """Answer on `admin_listen` too, if there is one. What hinders it is logged: keys go on, whatever it is.
+
+    The port is shared with a control process that is about to leave, as workers share theirs.
+    """
+    if settings.admin_listen is None:
         return
-    host, _, port = address.rpartition(":")
+    host, _, port = settings.admin_listen.rpartition(":")
     try:
-        await web.TCPSite(runner, host.strip("[]"), int(port)).start()
-    except OSError as error:
-        log.error("cannot listen on gateway.admin_listen", extra={"address": address, "reason": str(error)})
+        context = None if settings.tls is None else _server_context(settings.tls)
+        await web.TCPSite(runner, host.strip("[]"), int(port), ssl_context=context, reuse_port=True).start()
+    except OSError as error:  # of the port, or of the certificate's files
+        reason = {"address": settings.admin_listen, "reason": str(error)}
+        log.error("cannot listen on gateway.admin_listen", extra=reason)
+
+
+def _server_context(tls: TLS) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.min_version is TLSVersion.V1_3 else ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(tls.cert_file, tls.key_file)
+    return context
 
 
 def application(plane: Plane) -> web.Application:

@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.config.load import LoadedConfiguration, load_text
 from gateway.config.problems import ConfigurationInvalid
-from gateway.config.schema import Gateway, Identity
+from gateway.config.schema import TLS, Gateway, Identity
 from gateway.folders import port_of
 from gateway.run_file import NAME, RunFile, read_run_file
 
@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True):
     base_url: str
     """Without a slash at its end."""
     admin_listen: str | None = None
+    tls: TLS | None = None
 
     @property
     def public_host(self) -> str:
@@ -39,9 +40,14 @@ def settings_of(gateway: Gateway, port: int) -> Settings:
     secure = gateway.tls is not None or (public or "").startswith("https://")
     scheme = "https" if gateway.tls is not None else "http"
     admin = gateway.admin_listen
-    local = f"{scheme}://localhost:{port}" if admin is None else f"http://{admin}"
+    local = f"{scheme}://localhost:{port}" if admin is None else f"{scheme}://{admin}"
     return Settings(
-        gateway.identity, secure, bool(gateway.trusted_proxies), (public or local).rstrip("/"), gateway.admin_listen
+        gateway.identity,
+        secure,
+        bool(gateway.trusted_proxies),
+        (public or local).rstrip("/"),
+        gateway.admin_listen,
+        gateway.tls,
     )
 
 
