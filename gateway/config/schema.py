@@ -753,7 +753,7 @@ class Gateway(Section, frozen=True):
     admin_listen: Annotated[
         Address | None,
         Meta(
-            description="Where `/console/`, `/api/` and `/metrics` are served, and nowhere else; by TLS if `tls` is set."
+            description="Where `/console/`, `/api/` and `/metrics` are served, and nowhere else; by TLS if that is set."
             " Not set: on `listen`, beside the models."
         ),
     ] = None
