@@ -10,6 +10,7 @@ import itertools
 import logging
 import secrets
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -96,6 +97,8 @@ class Services:
         self.stages = tuple(counters.histogram(metrics.STAGE, stage=name) for name in NAMES)
         self.traces = False
         """Whether records name the client's span: `gateway.telemetry` is set."""
+        self._stage_cells, self._stage_bounds = self.stages[0].cells, self.stages[0].bounds
+        self._stage_rows = tuple(stage.index for stage in self.stages)
         self.server_timing = True
         """Whether answers say where their time went."""
         self._unrouted = counters.counters(metrics.REQUESTS, provider="", model="")
@@ -160,9 +163,13 @@ class Services:
             if exchange.cost:
                 counter = target.cost
                 counter.cells[counter.index] += exchange.cost * 1e-9
-        for stage, seconds in zip(self.stages, exchange.stages, strict=True):
+        # `Histogram.observe` by hand, for each stage that took any time: 1.5 µs less.
+        cells, bounds = self._stage_cells, self._stage_bounds
+        last = len(bounds) + 1
+        for first, seconds in zip(self._stage_rows, exchange.stages):  # noqa: B905
             if seconds:
-                stage.observe(seconds)
+                cells[first + bisect_left(bounds, seconds)] += 1.0
+                cells[first + last] += seconds
         if code is not None:
             self._errors[code].inc()
         # `_value_`: an enum's `value` is a descriptor in Python, 0.1 µs.

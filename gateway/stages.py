@@ -2,8 +2,8 @@
 
 An exchange's clock is set at each step: what has passed since the last one is the stage's that has just ended. What the
 provider and the client take (`UPSTREAM`, `STREAM`, `REQUEST`) is thus told apart from what the gateway adds (all else).
-Shown to clients as `Server-Timing` (https://www.w3.org/TR/server-timing/) as far as it is known when an answer begins,
-in the finish record of the audit log, and as a histogram for each stage. A step costs 0.15 µs.
+Shown to clients as `Server-Timing` (https://www.w3.org/TR/server-timing/), summed up, as far as it is known when an
+answer begins; in the finish record of the audit log; and as a histogram for each stage. A step costs 0.15 µs.
 """
 
 from __future__ import annotations
@@ -59,9 +59,15 @@ def microseconds(seconds: Sequence[float]) -> dict[str, int]:
 
 
 def server_timing(seconds: Sequence[float]) -> bytes:
-    """The stages that took any time as a header line, in milliseconds; nothing where none did."""
-    entries = [b"%b;dur=%.3f" % (name, value * 1e3) for name, value in zip(_NAMES, seconds, strict=True) if value]
-    return b"server-timing: %b\r\n" % b", ".join(entries) if entries else b""
+    """What is known when an answer begins, as a header line, in milliseconds: the gateway itself, its policies, the
+    wait for a connection, where there was one, and the provider. 1.2 µs."""
+    waited = seconds[QUEUE] + seconds[CONNECT]
+    return TIMING % (
+        (seconds[ADMISSION] + seconds[TRANSLATION] + seconds[FIRST_BYTE] + seconds[RELAY]) * 1e3,
+        (seconds[INPUT_POLICIES] + seconds[OUTPUT_POLICIES]) * 1e3,
+        b"connection;dur=%.3f, " % (waited * 1e3) if waited else b"",
+        seconds[UPSTREAM] * 1e3,
+    )
 
 
-_NAMES: Final = tuple(name.encode() for name in NAMES)
+TIMING: Final = b"server-timing: gateway;dur=%.3f, policies;dur=%.3f, %bupstream;dur=%.3f\r\n"

@@ -21,7 +21,7 @@ from gateway.audit.record import completed_form, fill_start
 from gateway.errors import AuditUnavailable, GatewayError, RateLimited
 from gateway.exchange import GLANCE_INLINE_BYTES, READ_INLINE_BYTES, Course, Exchange
 from gateway.routes import CLOSED
-from gateway.stages import ADMISSION, FIRST_BYTE, INPUT_POLICIES, NAMES, NONE, UPSTREAM
+from gateway.stages import ADMISSION, FIRST_BYTE, INPUT_POLICIES, NAMES, NONE, TIMING, UPSTREAM
 from gateway.types import ResponseHead, Usage
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ class WarmPath:
     __slots__ = (
         "_answer_form", "_bounds", "_cells", "_cost", "_credential", "_duration", "_first_byte", "_glance",
         "_good_until", "_head", "_key", "_listens", "_own", "_plain", "_pool", "_price", "_requests", "_stage_bounds",
-        "_stages", "_strays", "_timing_form", "_tokens_in", "_tokens_out", "_usage", "_verdicts", "binding", "body",
-        "client", "connection", "course", "deadline", "endpoint", "hold", "id", "request", "screening", "sent_at",
-        "services", "started_at", "total_deadline",
+        "_stages", "_strays", "_tokens_in", "_tokens_out", "_usage", "_verdicts", "binding", "body", "client",
+        "connection", "course", "deadline", "endpoint", "hold", "id", "request", "screening", "sent_at", "services",
+        "started_at", "total_deadline",
     )  # fmt: skip
 
     connection: WarmConnection
@@ -99,7 +99,6 @@ class WarmPath:
         names = [NAMES[number] for number in numbers]
         self._stages = tuple([services.stages[number].index for number in numbers])
         self._stage_bounds = services.stages[0].bounds
-        self._timing_form = b"server-timing: %b\r\n" % b", ".join([b"%b;dur=%%.3f" % name.encode() for name in names])
         self._price = target.price
         self._cost = -1 if target.price is None else target.cost.index
         self._answer_form = completed_form(200, target.id, names, priced=target.price is not None)
@@ -256,7 +255,7 @@ class WarmPath:
             passed = template.passed(found, limited=True)
             fields = b"%bx-request-id: %b\r\n%b" % (passed, self._own or id, hold.lines)
         if services.server_timing:
-            fields += self._timing_form % tuple([stage * 1e3 for stage in took])
+            fields += TIMING % ((before + added) * 1e3, policies * 1e3, b"", waited * 1e3)
         self.client.answer_whole(fields, body)
 
     @property

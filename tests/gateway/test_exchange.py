@@ -232,6 +232,7 @@ def test_what_the_provider_says_of_itself_and_its_host_stays_behind(play: Play) 
         "x-request-id": "mine-1",
         "x-provider-request-id": "req_theirs",
         "x-ratelimit-remaining-requests": "99",
+        "server-timing": "gateway;dur=0.000, policies;dur=0.000, upstream;dur=0.000",
     }
 
 

@@ -15,7 +15,7 @@ def test_a_plain_answer(play: Play) -> None:
     play.clock.now += 0.25
     play.provider().says(respond(answer()))
     assert play.finish()["stages_us"] == {"upstream": 250_000}
-    assert play.client.headers["server-timing"] == "upstream;dur=250.000"
+    assert play.client.headers["server-timing"] == "gateway;dur=0.000, policies;dur=0.000, upstream;dur=250.000"
     assert play.metric("keeptrusts_gateway_stage_seconds_count") == 1
 
 
@@ -74,9 +74,12 @@ def test_nobody_is_told_where_the_operator_does_not_want_it(play: Play) -> None:
 
 
 def test_rendering() -> None:
+    seconds = [number / 1000 for number in range(len(NAMES))]
+    assert server_timing(seconds) == (
+        b"server-timing: gateway;dur=20.000, policies;dur=12.000, connection;dur=9.000, upstream;dur=6.000\r\n"
+    )
     seconds = [*NONE]
     seconds[1], seconds[6] = 0.0000214, 1.5
-    assert server_timing(seconds) == b"server-timing: admission;dur=0.021, upstream;dur=1500.000\r\n"
+    assert server_timing(seconds) == b"server-timing: gateway;dur=0.021, policies;dur=0.000, upstream;dur=1500.000\r\n"
     assert microseconds(seconds) == {"admission": 21, "upstream": 1_500_000}
-    assert server_timing(NONE) == b""
     assert len(NAMES) == len(set(NAMES)) == len(NONE)
