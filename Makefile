@@ -19,12 +19,13 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 NODE := tests/sdk/node
+AXE := tests/acceptance/console/node
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --build-deps-for editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-system deploy-tools run test acceptance test-image sdk-matrix policy-report lint format types bench bench-micro loadtest lock clean
+.PHONY: help setup setup-dev setup-system deploy-tools docs run test acceptance screenshots test-image sdk-matrix policy-report lint format types bench bench-micro loadtest lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -55,8 +56,11 @@ deploy-tools: .tools/bin/helm .tools/bin/compose-parse ## Build helm and the Com
 test: $(DEV) node-sdk ## Run the whole test suite but the container image and what acceptance runs
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore tests/acceptance $(PYTEST_ARGS)
 
-acceptance: $(DEV) ## Run the heavy tests, with real servers and long runs (PostgreSQL, Redis: make setup-system)
+acceptance: $(DEV) node-sdk axe ## Run the heavy tests, with real servers and long runs (PostgreSQL, Redis: make setup-system)
 	$(BIN)/python -m pytest tests/acceptance $(PYTEST_ARGS)
+
+screenshots: $(DEV) ## Picture every page of the console into docs/images (Chromium needed: make setup-system)
+	$(BIN)/python -m tests.acceptance.console.screenshots docs/images
 
 test-image: $(DEV) ## Build the container image and try it (root, debootstrap and buildah needed; minutes)
 	$(BIN)/python -m pytest -m slow tests/test_image.py $(PYTEST_ARGS)
@@ -66,6 +70,9 @@ sdk-matrix: $(DEV) ## Run every official SDK against every provider's format; pr
 
 policy-report: $(DEV) ## Measure the policies on labelled data (REPORT_ARGS="--data FOLDER"); fail when a goal is missed
 	$(BIN)/python -m tests.policy.report $(REPORT_ARGS)
+
+docs: $(DEV) ## Build the documentation into build/site, strictly: no page left out, no link into nowhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: $(DEV) ## Check style and formatting
 	$(BIN)/ruff check .
@@ -94,7 +101,7 @@ lock: $(DEV) ## Resolve the lock files anew (on the lowest Python supported, 3.1
 	$(PIP_COMPILE) --output-file tests/sdk/matrix/python/requirements.lock tests/sdk/matrix/python/requirements.in
 
 clean: ## Remove the environment, caches and build products
-	rm -rf $(VENV) .tools .sdk-matrix tests/sdk/matrix/node/node_modules tests/sdk/matrix/java/target build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis $(NODE)/node_modules
+	rm -rf $(VENV) .tools .sdk-matrix tests/sdk/matrix/node/node_modules tests/sdk/matrix/java/target build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis $(NODE)/node_modules $(AXE)/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ensurepip is what Debian and Ubuntu leave out of python3 and put into python3-venv.
@@ -121,6 +128,15 @@ $(DEV): requirements-dev.lock $(RUNTIME)
 node-sdk:
 	@if command -v npm >/dev/null && [ -f $(NODE)/package-lock.json ]; then \
 		$(MAKE) --no-print-directory $(NODE)/node_modules/.package-lock.json; fi
+
+# What looks for barriers in the console's pages; only where npm is, like the Node.js SDK.
+.PHONY: axe
+axe:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(AXE)/node_modules/.package-lock.json; fi
+
+$(AXE)/node_modules/.package-lock.json: $(AXE)/package-lock.json
+	npm ci --prefix $(AXE) --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 $(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
 	npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund

@@ -4,12 +4,12 @@ import { api, query } from "../lib/api.js";
 import { h, put, show } from "../lib/dom.js";
 import { ago, number, plural, time } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
-import { button, card, dialog, empty, facts, failed, filled, head, mark, notice, scrolled, table } from "../lib/ui.js";
+import { button, card, dialog, empty, facts, failed, filled, head, notice, scrolled, table } from "../lib/ui.js";
 
 export function auditPage(page, context) {
   const reads = context.may("read_events");
   const verdict = h("div", { role: "status" });
-  const log = h("div");
+  const log = h("div", { class: "form" });
   const changes = h("div");
   const verifying = button("Verify the log", { icon: "audit", kind: "main", onclick: verify });
   show(

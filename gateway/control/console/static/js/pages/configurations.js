@@ -2,10 +2,10 @@
 // change has come.
 
 import { all, api } from "../lib/api.js";
-import { h, put, show } from "../lib/dom.js";
+import { h, show } from "../lib/dom.js";
 import { difference } from "../lib/diff.js";
 import { editor } from "../lib/editor.js";
-import { ago, plural, time } from "../lib/format.js";
+import { ago, time } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
 import { button, card, confirm, dialog, empty, failed, field, filled, form, head, input, mark, notice, scrolled, status, table, toast } from "../lib/ui.js";
 
@@ -37,7 +37,7 @@ export function configurationPage(page, context, id) {
     let base = text;
     let number = configuration.number;
     const match = () => ({ "If-Match": `"${number}"` });
-    const findings = h("div", { role: "status" });
+    const findings = h("div", { role: "status" }, h("span", { class: "soft" }, "Being checked."));
     const versions = h("div");
     const state = h("span", {}, inForce(configuration));
     const area = editor(text, { label: `Text of ${id}`, readonly: !manages, oninput: check });

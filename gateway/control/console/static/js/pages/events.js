@@ -136,13 +136,13 @@ export function eventsPage(page, context) {
     return [
       { title: "Time", cell: (row) => h("button", { type: "button", class: "row number", title: exactTime(row.at), onclick: (event) => { event.stopPropagation(); detail(row.id); } }, moment(row.at)) },
       { title: "Key", cell: (row) => row.key ? row.key_name || h("code", {}, row.key) : h("span", { class: "faint" }, "no key") },
-      { title: "Model", wide: true, cell: (row) => [row.model || h("span", { class: "faint" }, "–"), row.target && row.target !== row.model && h("span", { class: "under" }, row.target)] },
-      { title: "Verdict", cell: (row) => [verdictMark(row.verdict), row.policy && h("span", { class: "under" }, row.policy)] },
+      { title: "Model", wide: true, cell: (row) => [row.model || h("span", { class: "faint" }, "–"), row.target && row.target !== row.model && h("span", { class: "beside" }, row.target)] },
+      { title: "Verdict", cell: (row) => [verdictMark(row.verdict), row.policy && h("span", { class: "beside" }, row.policy)] },
       { title: "Status", cell: (row) => h("span", { class: "status" }, h("span", { class: `dot ${OUTCOMES[row.outcome] || "good"}` }), h("span", { class: "number" }, row.status ?? "–"), h("span", { class: "faint" }, row.outcome === "completed" ? "" : row.outcome)) },
       { title: "Tokens", right: true, less: true, cell: (row) => compact(row.prompt_tokens + row.completion_tokens) },
       { title: "Spend", right: true, less: true, cell: (row) => (row.cost_usd === null ? "–" : money(row.cost_usd)) },
       { title: "Added", right: true, less: true, cell: (row) => microseconds(row.added_us) },
-      { title: "Took", right: true, label: "took", cell: (row) => microseconds(row.duration_us) },
+      { title: "Took", right: true, less: true, cell: (row) => microseconds(row.duration_us) },
     ];
   }
 

@@ -22,7 +22,22 @@ export function overviewPage(page, context) {
   let live = status("Connecting");
   const body = h("div", { class: "page" });
   const liveness = h("span", {}, live);
-  const load = () => api.get(`/overview${query({ range })}`);
+  let behind = false;
+  const load = async () => {
+    const data = await api.get(`/overview${query({ range })}`);
+    behind = data.index.behind;
+    return data;
+  };
+
+  async function refresh() {
+    try {
+      const data = await load();
+      if (body.isConnected && !body.querySelector(".tip:not([hidden])")) show(body, render(data, range, context));
+    } catch {
+      // The next one may work; what is shown stays.
+    }
+  }
+
   const reload = () => filled(body, load, (data) => render(data, range, context), { lines: 8 });
 
   show(page, head("Overview", null, liveness, choice("Time", RANGES, range, (chosen) => {
@@ -31,19 +46,16 @@ export function overviewPage(page, context) {
     reload();
   })), body);
   reload();
+  const catchingUp = setInterval(() => behind && refresh(), 1500);
+  context.leaving.push(() => clearInterval(catchingUp));
 
   // Figures are asked for again a moment after something has happened, at most every two seconds.
   let due = null;
   context.leaving.push(watch({}, {
     onevent: () => {
-      due ||= setTimeout(async () => {
+      due ||= setTimeout(() => {
         due = null;
-        try {
-          const data = await load();
-          if (body.isConnected && !body.querySelector(".tip:not([hidden])")) show(body, render(data, range, context));
-        } catch {
-          // The next one may work; what is shown stays.
-        }
+        refresh();
       }, 2000);
     },
     onstate: (open) => {
@@ -54,10 +66,11 @@ export function overviewPage(page, context) {
 }
 
 function change(now, before) {
-  if (!before) return now ? "none before" : "";
-  const share = (100 * (now - before)) / before;
-  if (Math.abs(share) < 0.5) return "as before";
-  return `${share > 0 ? "+" : "−"}${Math.abs(share) >= 1000 ? "999" : Math.round(Math.abs(share))} % to before`;
+  if (!before) return now ? "none in the time before" : "";
+  const share = Math.round((100 * Math.abs(now - before)) / before);
+  if (share === 0) return "as many as before";
+  if (share >= 1000) return "ten times as many as before, or more";
+  return `${share} % ${now > before ? "more" : "fewer"} than before`;
 }
 
 const figure = (name, value, under) =>

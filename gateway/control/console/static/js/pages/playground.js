@@ -2,7 +2,7 @@
 // decided. The key stays in this page's memory: it is kept nowhere.
 
 import { api } from "../lib/api.js";
-import { h, put, show } from "../lib/dom.js";
+import { h, show } from "../lib/dom.js";
 import { duration, microseconds, money, number } from "../lib/format.js";
 import { dataOf } from "../lib/sse.js";
 import { button, card, empty, facts, field, head, input, linkButton, mark, notice, select, tabs, snippet } from "../lib/ui.js";

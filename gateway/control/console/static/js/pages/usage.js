@@ -70,7 +70,7 @@ function render(data, by, measure) {
       }),
       keyOf(series)), h("strong", { class: "number" }, `${format(all)} altogether`)),
     h("section", { class: "card", "aria-label": `Usage by ${words.toLowerCase()}` }, scrolled(`Usage by ${words.toLowerCase()}`, table([
-      { title: words, cell: (row) => h("span", { class: "swatched" }, h("span", { class: `swatch ${series[groups.indexOf(row)].look}` }), nameOf(row, by)) },
+      { title: words, wide: true, cell: (row) => h("span", { class: "swatched" }, h("span", { class: `swatch ${series[groups.indexOf(row)].look}` }), nameOf(row, by)) },
       { title: "Share", less: true, cell: (row) => share(value(row), all, series[groups.indexOf(row)].look) },
       { title: "Requests", right: true, label: "requests", cell: (row) => number(row.requests) },
       { title: "Failed", right: true, less: true, cell: (row) => percent(row.failed, row.requests) },
