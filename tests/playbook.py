@@ -372,7 +372,10 @@ class Pool:
 
     def on_connection_idle(self, connection: UpstreamConnection) -> None:
         connection.idle_since = self._clock()
-        self.free += [one for one in self.providers if one.connection is connection and one not in self.free]
+        # Each lease of one connection stands in `providers`.
+        found = next((one for one in reversed(self.providers) if one.connection is connection), None)
+        if found is not None and found not in self.free:
+            self.free.append(found)
 
     def on_connection_lingering(self, connection: UpstreamConnection) -> None:
         self.lingering.append(connection)
