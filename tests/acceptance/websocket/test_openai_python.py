@@ -163,4 +163,4 @@ def test_each_response_has_its_records(stand: Stand) -> None:
 def _ended(stand: Stand, operation: str) -> list[dict[str, Any]]:
     """The exchanges of an operation that the log has whole, while none is under way."""
     records = stand.gateway.audit_records()
-    return [one for one in records if one["operation"] == operation and one["outcome"]]
+    return [one for one in records if one.get("operation") == operation and one.get("outcome")]
