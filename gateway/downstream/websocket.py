@@ -19,6 +19,7 @@ from wsproto.utilities import generate_accept_token
 from gateway.deflate import Deflate
 from gateway.errors import GatewayError, InvalidRequest, UpgradeRequired
 from gateway.http1 import connection_options
+from gateway.types import KEY_PREFIX
 from gateway.websocket import Socket, Sockets
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _HANDSHAKE_FIELDS: Final = (
     b"sec-websocket-protocol:",
     b"sec-websocket-extensions:",
 )
+_PREFIX: Final = KEY_PREFIX.decode()
 _MODEL_PARAMETERS: Final = ("model", "deployment")
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _UPGRADE_FIELDS: Final = ((b"upgrade", b"websocket"), (b"sec-websocket-version", VERSION))
@@ -69,11 +71,16 @@ class Handshake:
         offered = _listed(head, b"sec-websocket-protocol")
         if len(set(offered)) != len(offered) or not all(name and _TOKEN.issuperset(name) for name in offered):
             raise InvalidRequest("Sec-WebSocket-Protocol is no list of different tokens (RFC 6455, section 4.1).")
-        self.subprotocols = tuple(name for name in offered if not name.startswith(_CREDENTIAL_SUBPROTOCOLS))
+        self.subprotocols = tuple(
+            name for name in offered if not name.startswith(_CREDENTIAL_SUBPROTOCOLS) and _PREFIX not in name
+        )
         brings_key = _take_key(head, offered)
         # A browser that offers subprotocols closes a socket for which none was chosen.
         self.default = self.subprotocols[0] if brings_key and self.subprotocols else None
-        head.lines[:] = [line for line in head.lines if not line.startswith(_HANDSHAKE_FIELDS)]
+        # A key that stands, by a client's mistake, where it is not taken from goes no further either.
+        head.lines[:] = [
+            line for line in head.lines if not line.startswith(_HANDSHAKE_FIELDS) and KEY_PREFIX not in line
+        ]
         head.block = b"".join(head.lines)
 
     def deflate(self) -> tuple[Deflate, bytes | None]:

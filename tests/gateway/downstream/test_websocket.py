@@ -145,6 +145,12 @@ def test_a_key_among_the_subprotocols_goes_no_further() -> None:
     assert found.block == b""
 
 
+def test_a_key_in_the_wrong_place_goes_no_further_either() -> None:
+    found = head(f"x-my-key: {KEY.decode()}", f"sec-websocket-protocol: realtime, {KEY.decode()}", "x-other: 1")
+    assert Handshake(found).subprotocols == ("realtime",)
+    assert found.lines == [b"x-other: 1\r\n"]
+
+
 def test_a_gateway_key_among_the_subprotocols_counts_beside_another_credential(bound: Bind) -> None:
     found = head("authorization: Bearer sk-other", f"sec-websocket-protocol: openai-insecure-api-key.{KEY.decode()}")
     assert bound(found) == "key_1"
