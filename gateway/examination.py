@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.conversation_models import refusal_of, subject_of
 from gateway.errors import EscalationRequired, GatewayError, InternalError
-from gateway.exchange import GLANCE_INLINE_BYTES, SCREEN_INLINE_BYTES, SCREEN_SECONDS
+from gateway.exchange import GLANCE_INLINE_BYTES, SCREEN_SECONDS
 from gateway.moderation import Moderation
 from gateway.oversight import Answer, fingerprint, referral, told_client
 from gateway.types import ALLOWED, Decision, Phase, Screening, Subject, TextPart, Verdict
+from policy.base import INLINE_BYTES, CrowdedError
 from translators import realtime
 
 if TYPE_CHECKING:
@@ -67,16 +68,19 @@ class Examination:
 
     def begin(self) -> None:
         """Judge the message; `then` is called within this call where nothing has to be waited for."""
-        if len(self.message) > SCREEN_INLINE_BYTES:
-            self.deadline = self._services.clock() + SCREEN_SECONDS
-            self._services.run_in_thread(self._look, self._looked)
-            return
-        try:
-            screening = self._look()
-        except Exception as error:
-            self._conclude(error)
-        else:
-            self._looked(screening)
+        if len(self.message) <= INLINE_BYTES:
+            try:
+                screening = self._look(inline=True)
+            except CrowdedError:
+                pass  # more is in it than its size says
+            except Exception as error:
+                self._conclude(error)
+                return
+            else:
+                self._go_on(screening)
+                return
+        self.deadline = self._services.clock() + SCREEN_SECONDS
+        self._services.run_in_thread(self._look, self._looked)
 
     def overdue(self) -> None:
         """The thread takes too long: what that means, the fail mode says."""
@@ -93,8 +97,9 @@ class Examination:
         """Who asks for what, as policies see it."""
         return subject_of(self._binding, self.id, self.model, self._operation)
 
-    def _look(self) -> Screening:
-        """Read the message, and what its own policies say; perhaps in a thread. Raises GatewayError."""
+    def _look(self, *, inline: bool = False) -> Screening:
+        """Read the message, and what its own policies say; perhaps in a thread. Raises GatewayError and, if `inline`,
+        CrowdedError."""
         event = self.event = realtime.read(self.message)
         self.model = event.models.get("model", self.model)
         pipeline = self._binding.configuration.pipeline
@@ -105,15 +110,21 @@ class Examination:
         self.texts = event.texts()
         if not self.texts and not event.models:
             return ALLOWED  # nothing of it reaches a model
-        return pipeline.screen(self.subject, self.texts)
+        if inline and len(self.message) > pipeline.screens_inline:
+            raise CrowdedError
+        return pipeline.screen(self.subject, self.texts, inline=inline)
 
     def _looked(self, screening: Screening | BaseException) -> None:
-        if self._over or (self.deadline == _NEVER and len(self.message) > SCREEN_INLINE_BYTES):
+        """A thread has judged it, or will not in time; whichever comes first."""
+        if self._over or self.deadline == _NEVER:
             return
         self.deadline = _NEVER
         if isinstance(screening, BaseException):
             self._conclude(screening)
-            return
+        else:
+            self._go_on(screening)
+
+    def _go_on(self, screening: Screening) -> None:
         moderator = self._binding.configuration.moderator
         asks = moderator is not None and Phase.INPUT in moderator.policy.phases and self.texts
         if moderator is None or not asks or screening.verdict is Verdict.BLOCK:

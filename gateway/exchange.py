@@ -85,7 +85,7 @@ from gateway.types import (
     Usage,
     Verdict,
 )
-from policy.base import NO_CONTEXT, Call, Context, Tool
+from policy.base import NO_CONTEXT, Call, Context, CrowdedError, Tool
 from policy.restore import Restorer
 from translators.dialect import AnswerView, Translated
 from translators.openai_media import form
@@ -116,11 +116,9 @@ policy, the fail mode says."""
 GLANCE_INLINE_BYTES: Final = 48 * 1024
 """Up to this size the event loop itself looks for all patterns at once: 250 of them take 0.35 ms, on the worst of texts
 (nothing but `@`) 4 ms."""
-SCREEN_INLINE_BYTES: Final = 16 * 1024
-"""Larger bodies of which a glance cannot say that they are clean are screened in a thread, and larger answers reviewed
-in one: each pattern that occurs costs a search of its own, and policies without patterns read in Python."""
-CONTEXT_INLINE_BYTES: Final = 16 * 1024
-"""The same where policies compare an answer with its request: they do so in Python, at 0.1 to 0.2 ms for 1 KB."""
+INLINE_COMMAS: Final = 1024
+"""A body with more of them is screened in a thread, whatever its size: it may have as many texts and objects, and each
+takes some µs."""
 MAX_ERROR_BODY: Final = 1024 * 1024
 FIRST_BACKOFF_SECONDS: Final = 0.25
 MAX_BACKOFF_SECONDS: Final = 4.0
@@ -560,13 +558,18 @@ class Exchange:
             self.input_decisions = clean.decisions
             return True
         self.subject = self._describe()
-        if len(body) > SCREEN_INLINE_BYTES:
-            self._step(State.SCREENING)
-            self.deadline = self.services.clock() + SCREEN_SECONDS
-            self.services.run_in_thread(self._look_closely, self._screened)
-            return False
-        self.texts = self._texts_of(body)
-        return self._judge(pipeline.screen(self.subject, self.texts))
+        if len(body) <= pipeline.screens_inline and body.count(b",") <= INLINE_COMMAS:
+            self.texts = self._texts_of(body)
+            try:
+                screening = pipeline.screen(self.subject, self.texts, inline=True)
+            except CrowdedError:
+                pass  # more is in it than its size says
+            else:
+                return self._judge(screening)
+        self._step(State.SCREENING)
+        self.deadline = self.services.clock() + SCREEN_SECONDS
+        self.services.run_in_thread(self._look_closely, self._screened)
+        return False
 
     def _texts_of(self, body: bytes) -> list[TextPart]:
         """What policies see must be what the provider reads: a key that stands twice in one object could be read in two
@@ -577,9 +580,12 @@ class Exchange:
 
     def _look_closely(self) -> Screening:
         """The screening of a large body, in a thread: nothing else touches these attributes meanwhile."""
+        pipeline, body = self.binding.configuration.pipeline, self.body
+        if len(body) > GLANCE_INLINE_BYTES and body.startswith(b"{") and (clean := pipeline.glance(body)) is not None:
+            return clean
         assert self.subject is not None
-        self.texts = self._texts_of(self.body)
-        return self.binding.configuration.pipeline.screen(self.subject, self.texts)
+        self.texts = self._texts_of(body)
+        return pipeline.screen(self.subject, self.texts)
 
     def _screened(self, screening: Screening | BaseException) -> None:
         if self.state is not State.SCREENING or self.deadline == _NEVER:
@@ -1158,23 +1164,19 @@ class Exchange:
         if answer.truncated:
             raise UpstreamInvalid("The answer has more text than policies can read.")
         delivered = type(self.relay) not in (Collection, Buffered)
-        work = partial(
-            pipeline.review,
-            self.subject or self._describe(),
-            answer.texts,
-            delivered=delivered,
-            context=self._context(answer) if pipeline.asks_context else NO_CONTEXT,
-            guard=self.guard,
-        )
-        size = sum([len(part.text) for part in answer.texts])
-        if size > SCREEN_INLINE_BYTES or (pipeline.asks_context and size + len(self.body) > CONTEXT_INLINE_BYTES):
+        work = partial(self._look_at_answer, answer, delivered)
+        size = sum([len(part.text) for part in answer.texts]) + (len(self.body) if pipeline.asks_context else 0)
+        self._clocked(RELAY)
+        try:
+            if size > pipeline.reviews_inline:
+                raise CrowdedError
+            screening = work(inline=True)
+        except CrowdedError:
             self._step(State.REVIEWING)
             self.deadline = self.services.clock() + SCREEN_SECONDS
             self.reviewed = partial(self._scanned, answer, delivered, then)
             self.services.run_in_thread(work, self._review_done)
             return
-        self._clocked(RELAY)
-        screening = work()
         self._clocked(OUTPUT_POLICIES)
         if not self._moderates_output(screening):
             self._judge_output(screening)
@@ -1182,6 +1184,18 @@ class Exchange:
         else:
             self._step(State.REVIEWING)
             self._moderate_output(answer, delivered, then, screening)
+
+    def _look_at_answer(self, answer: AnswerView, delivered: bool, *, inline: bool = False) -> Screening:
+        """The output phase; raises CrowdedError if `inline`. It may run in a thread: it changes nothing."""
+        pipeline = self.binding.configuration.pipeline
+        return pipeline.review(
+            self.subject or self._describe(),
+            answer.texts,
+            delivered=delivered,
+            context=self._context(answer) if pipeline.asks_context else NO_CONTEXT,
+            guard=self.guard,
+            inline=inline,
+        )
 
     def _context(self, answer: AnswerView) -> Context:
         """What policies of answers may know of the request."""

@@ -16,18 +16,20 @@ from msgspec import UNSET
 from gateway.audit.record import Outcome, finish_record, start_record
 from gateway.conversation_models import subject_of
 from gateway.errors import GatewayError, InternalError, OutputBlocked, UpstreamInvalid
-from gateway.exchange import CONTEXT_INLINE_BYTES, SCREEN_INLINE_BYTES
+from gateway.exchange import SCREEN_SECONDS
 from gateway.guard import PolicyChange, Replacing, restored
 from gateway.moderation import Moderation
 from gateway.relay import MAX_COLLECTED
 from gateway.stages import NONE
 from gateway.types import Decision, Delivery, Phase, Screening, Subject, TextPart, Usage, Verdict
-from policy.base import NO_CONTEXT, Call, Context, Tool
+from policy.base import NO_CONTEXT, Call, Context, CrowdedError, Tool
 from policy.restore import Restorer
 from translators.realtime_answers import Heard, MessageEditor, RealtimeEditor
 from translators.responses_edits import ResponsesEditor
 
 if TYPE_CHECKING:
+    import asyncio
+
     from gateway.limits import Hold
     from gateway.routes import Target
     from gateway.services import Services
@@ -64,8 +66,9 @@ class Turn:
     """One response, from the wish for it to its end."""
 
     __slots__ = (
-        "_change", "_guard", "_held", "_read_whole", "_size", "asked", "audited", "begun", "binding", "bytes_sent",
-        "cost", "event_id", "first_byte_at", "heard", "hold", "id", "input_decisions", "model", "operation",
+        "_change", "_guard", "_held", "_read_whole", "_size", "_timer", "asked", "audited", "begun", "binding",
+        "bytes_sent", "cost", "event_id", "first_byte_at", "heard", "hold", "id", "input_decisions", "model",
+        "operation",
         "originals", "output_decisions", "recorded", "redactions", "refusal", "response_id", "reviewing", "services",
         "socket_id", "started_at", "stream_id", "target", "usage",
     )  # fmt: skip
@@ -101,6 +104,7 @@ class Turn:
         self.first_byte_at = 0.0
         self.bytes_sent = 0
         self._guard: Guard | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._change: MessageEditor | None = None
         self._held: list[bytes] = []
         self._size = 0
@@ -205,11 +209,17 @@ class Turn:
             context=self._context(answer) if pipeline.asks_context else NO_CONTEXT,
             guard=self._guard,
         )
-        size = sum([len(part.text) for part in answer.texts])
-        if size > SCREEN_INLINE_BYTES or (pipeline.asks_context and size + self.asked.size > CONTEXT_INLINE_BYTES):
-            self.services.run_in_thread(work, partial(self._scanned, answer, then))
+        size = sum([len(part.text) for part in answer.texts]) + (self.asked.size if pipeline.asks_context else 0)
+        try:
+            if size > pipeline.reviews_inline:
+                raise CrowdedError
+            screening = work(inline=True)
+        except CrowdedError:
+            done = partial(self._review_done, answer, then)
+            self._timer = self.services.call_later(SCREEN_SECONDS, lambda: done(pipeline.overdue(Phase.OUTPUT)))
+            self.services.run_in_thread(work, done)
         else:
-            self._scanned(answer, then, work())
+            self._scanned(answer, then, screening)
 
     def _context(self, answer: AnswerView) -> Context:
         return Context(
@@ -218,6 +228,13 @@ class Turn:
             calls=[Call(*call) for call in answer.calls],
             finish_reason=answer.finish_reason or "",
         )
+
+    def _review_done(self, answer: AnswerView, then: Then, screening: Screening | BaseException) -> None:
+        """A thread has reviewed it, or will not in time; whichever comes first."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+            self._scanned(answer, then, screening)
 
     def _scanned(self, answer: AnswerView, then: Then, screening: Screening | BaseException) -> None:
         if self.recorded:
@@ -285,6 +302,8 @@ class Turn:
         self.recorded = True
         if self.reviewing is not None:
             self.reviewing.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         services = self.services
         now = services.clock()
         if outcome is not Outcome.FAILED:

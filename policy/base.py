@@ -24,8 +24,15 @@ if TYPE_CHECKING:
 BEFORE = 128
 """Bytes of text before a match that a policy may look at while a stream flows."""
 
-INLINE_BYTES = 256 * 1024
-"""Up to so many bytes a scan may run on the event loop: well under a millisecond (figures in `scan.py`)."""
+INLINE_BYTES = 16 * 1024
+"""Up to so many bytes of text may be judged on the event loop by policies that are asked of matches only: each pattern
+that occurs costs a search of its own, 16 µs for 16 KB."""
+MAX_INLINE_MATCHES = 32
+"""So many matches may be judged there: a telephone number, the slowest of them, takes 50 µs."""
+
+
+class CrowdedError(Exception):
+    """There is more to judge in these texts than the event loop has time for: ask again, in a thread."""
 
 
 class Tool(msgspec.Struct, frozen=True, gc=False):
@@ -125,8 +132,19 @@ class Pipeline(Protocol):
         """A phase that did not come to an end in time: what the fail mode says. It is reported, too."""
         ...
 
-    def screen(self, subject: Subject, texts: Sequence[TextPart]) -> Screening:
-        """The input phase. Never raises: an error inside a policy becomes what the fail mode says."""
+    @property
+    def screens_inline(self) -> int:
+        """Bytes of texts for which `screen` may be called on the event loop, and then with `inline`."""
+        ...
+
+    @property
+    def reviews_inline(self) -> int:
+        """The same for `review`; what its context has of the request counts too."""
+        ...
+
+    def screen(self, subject: Subject, texts: Sequence[TextPart], *, inline: bool = False) -> Screening:
+        """The input phase. An error inside a policy becomes what the fail mode says. Raises nothing but, if `inline`,
+        CrowdedError."""
         ...
 
     def review(
@@ -137,8 +155,9 @@ class Pipeline(Protocol):
         delivered: bool = False,
         context: Context = NO_CONTEXT,
         guard: Guard | None = None,
+        inline: bool = False,
     ) -> Screening:
-        """The output phase, on the complete answer. Never raises.
+        """The output phase, on the complete answer. Raises nothing but, if `inline`, CrowdedError.
 
         `delivered` says that the client has the texts already (a stream under `hold_done`): then it is too late to
         redact, and a redaction becomes a block. What judged the answer as it flowed is `guard`.
@@ -147,10 +166,6 @@ class Pipeline(Protocol):
 
     def guard(self, subject: Subject, context: Context = NO_CONTEXT) -> Guard | None:
         """What judges one stream as it flows, if policies of the chain do (`streaming: guard`)."""
-        ...
-
-    def scan_cost_bytes(self, texts: Sequence[TextPart]) -> int:
-        """How much there is to scan, at most. Above `INLINE_BYTES`, call `screen` or `review` in a thread."""
         ...
 
 
@@ -270,9 +285,9 @@ class Policy(Generic[S]):
     guards: ClassVar[bool] = False
     """It can judge an answer while it flows (`streaming: guard`): by its matches, `BEFORE` bytes before and `after`
     bytes after each of them, and nothing else."""
-    weight: ClassVar[int] = 1
-    """How many times as long as a scan for patterns it takes for a text of some size: decides when the chain leaves the
-    event loop for a thread (`INLINE_BYTES`)."""
+    inline_bytes: ClassVar[int] = 0
+    """Up to so many bytes of text it may be asked about on the event loop; the worst of them may take it 3 ms. By
+    default it is asked in a thread only, and if it hangs there, the fail mode speaks for it and the loop lives on."""
     after: int = 0
     """For `guards`: so many bytes after a match are needed to judge it, so that they are waited for."""
 

@@ -79,6 +79,7 @@ class CitationVerifier(Policy[CitationVerifierSettings]):
     """Judges the complete answer by its citations."""
 
     kind = "citation-verifier"
+    inline_bytes = 0  # one citation may take 0.2 ms
     Settings = CitationVerifierSettings
     reasons = tuple(f"citation-verifier.{what}" for what in _ORDER)
     phases = (Phase.OUTPUT,)

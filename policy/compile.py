@@ -101,7 +101,6 @@ def compile_chain(
         oversight=oversight if isinstance(oversight, HumanOversightSettings) else None,
         incoming=incoming,
         outgoing=outgoing,
-        weight=max((policy.weight for policy in policies), default=1),
     )
 
 
@@ -141,6 +140,7 @@ def _step(policy: Policy[Any], phase: Phase, hook: Hook, failure: _Failure, firs
         decodes=bool(policy.patterns) and getattr(policy.settings, "decode", False),
         guards=policy.guards and _streaming(policy) == Delivery.GUARD,
         after=policy.after,
+        inline_bytes=policy.inline_bytes,
     )
 
 
@@ -199,7 +199,6 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
     oversight: HumanOversightSettings | None
     incoming: Stage
     outgoing: Stage
-    weight: int = 1
 
     def __repr__(self) -> str:
         steps = [f"{stage.phase} {step.kind}" for stage in (self.incoming, self.outgoing) for step in stage.steps]
@@ -217,8 +216,16 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
     def overdue(self, phase: Phase) -> Screening:
         return (self.incoming if phase is Phase.INPUT else self.outgoing).overdue()
 
-    def screen(self, subject: Subject, texts: Sequence[TextPart]) -> Screening:
-        return self.incoming.judge(subject, texts) if self.reads_input else ALLOWED
+    @property
+    def screens_inline(self) -> int:
+        return self.incoming.inline_bytes
+
+    @property
+    def reviews_inline(self) -> int:
+        return self.outgoing.inline_bytes
+
+    def screen(self, subject: Subject, texts: Sequence[TextPart], *, inline: bool = False) -> Screening:
+        return self.incoming.judge(subject, texts, inline=inline) if self.reads_input else ALLOWED
 
     def review(
         self,
@@ -228,15 +235,12 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
         delivered: bool = False,
         context: Context = NO_CONTEXT,
         guard: Guard | None = None,
+        inline: bool = False,
     ) -> Screening:
         if not self.reads_output:
             return ALLOWED
         decided = None if guard is None else guard.decisions
-        return self.outgoing.judge(subject, texts, delivered=delivered, context=context, decided=decided)
+        return self.outgoing.judge(subject, texts, delivered=delivered, context=context, decided=decided, inline=inline)
 
     def guard(self, subject: Subject, context: Context = NO_CONTEXT) -> Guard | None:
         return self.outgoing.guard(subject, context)
-
-    def scan_cost_bytes(self, texts: Sequence[TextPart]) -> int:
-        # A character beyond ASCII takes at most four bytes (RFC 3629, section 3); isascii() is a flag, not a search.
-        return self.weight * sum([len(part.text) if part.text.isascii() else 4 * len(part.text) for part in texts])

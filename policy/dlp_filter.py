@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.types import Phase, Subject, TextPart, Verdict
-from policy.base import Match, Pattern, Policy, Problem, Redaction, Ruling, View
+from policy.base import INLINE_BYTES, Match, Pattern, Policy, Problem, Redaction, Ruling, View
 from policy.outcome import Decode, Streaming
 from policy.scan import refusal
 from policy.terms import term_patterns
@@ -102,6 +102,7 @@ class DlpFilter(Policy[DlpFilterSettings]):
     """Judges by the matches of its terms and patterns."""
 
     kind = "dlp-filter"
+    inline_bytes = INLINE_BYTES
     Settings = DlpFilterSettings
     reasons = ("dlp-filter.term", "dlp-filter.pattern")
     guards = True

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.types import Operation, Phase, Subject
-from policy.base import Policy, Problem, Ruling, View
+from policy.base import INLINE_BYTES, Policy, Problem, Ruling, View
 from policy.names import NamePattern, matches_any
 from policy.outcome import Message, Mode, listed, outcome
 
@@ -57,6 +57,7 @@ class HumanOversight(Policy[HumanOversightSettings]):
     """Judges by its own rules; for the escalations of others it only has to be in the chain."""
 
     kind = "human-oversight"
+    inline_bytes = INLINE_BYTES
     Settings = HumanOversightSettings
     reasons = ("human-oversight.rule",)
 

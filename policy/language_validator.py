@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.types import Phase, Subject, TextPart
-from policy.base import Policy, Problem, Ruling, View
+from policy.base import INLINE_BYTES, Policy, Problem, Ruling, View
 from policy.languages import CODES, identify
 from policy.outcome import Action, Message, Mode, Role, listed, outcome, places
 
@@ -61,6 +61,7 @@ class LanguageValidator(Policy[LanguageValidatorSettings]):
     """Judges each text by the language that most of it is in."""
 
     kind = "language-validator"
+    inline_bytes = INLINE_BYTES
     Settings = LanguageValidatorSettings
     reasons = ("language-validator.denied", "language-validator.not-allowed", "language-validator.unknown")
 

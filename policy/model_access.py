@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.types import Operation, Phase, Subject
-from policy.base import Policy, Problem, Ruling, View
+from policy.base import INLINE_BYTES, Policy, Problem, Ruling, View
 from policy.names import NamePattern, matches_any
 from policy.outcome import Action, Message, Mode, outcome
 
@@ -54,6 +54,7 @@ class ModelAccess(Policy[ModelAccessSettings]):
     """Judges by the model and the operation that are asked for."""
 
     kind = "model-access"
+    inline_bytes = INLINE_BYTES
     Settings = ModelAccessSettings
     reasons = ("model-access.denied", "model-access.not-allowed", "model-access.operation")
     phases = (Phase.INPUT,)

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.types import Phase, Subject
-from policy.base import Match, Policy, Problem, Redaction, Ruling, View
+from policy.base import INLINE_BYTES, Match, Policy, Problem, Redaction, Ruling, View
 from policy.names import NamePattern, matches_any
 from policy.outcome import Decode, Message, Mode, Roles, Streaming, listed, outcome, places
 from policy.pii_rules import AFTER, BEFORE, DEFAULT, ENTITIES, SPLIT, Candidate, Entity
@@ -109,6 +109,7 @@ class PiiDetector(Policy[PiiDetectorSettings]):
     """Judges by the candidates of its entities."""
 
     kind = "pii-detector"
+    inline_bytes = INLINE_BYTES
     Settings = PiiDetectorSettings
     reasons = tuple(f"pii-detector.{name}" for name in ENTITIES)
     guards = True

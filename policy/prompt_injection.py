@@ -99,7 +99,7 @@ class PromptInjection(Policy[PromptInjectionSettings]):
         "prompt-injection.score",
     )
     phases = (Phase.INPUT,)
-    weight = 16
+    inline_bytes = 2 * 1024
 
     def __init__(self, settings: PromptInjectionSettings, model: Model | None = None) -> None:
         """`model`: another table than the one that ships with the package."""

@@ -86,6 +86,7 @@ class QualityScorer(Policy[QualityScorerSettings]):
     """Judges the complete answer by its defects."""
 
     kind = "quality-scorer"
+    inline_bytes = 4 * 1024
     Settings = QualityScorerSettings
     reasons = tuple(f"quality-scorer.{check}" for check in CHECKS)
     phases = (Phase.OUTPUT,)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.types import Operation, Phase, Subject
-from policy.base import Policy, Problem, Ruling, View
+from policy.base import INLINE_BYTES, Policy, Problem, Ruling, View
 from policy.names import NamePattern, matches_any
 from policy.outcome import Action, Message, Mode, outcome
 
@@ -58,6 +58,7 @@ class Rbac(Policy[RbacSettings]):
     """Judges by key, team, model and operation."""
 
     kind = "rbac"
+    inline_bytes = INLINE_BYTES
     Settings = RbacSettings
     reasons = ("rbac.no-role", "rbac.model", "rbac.operation")
     phases = (Phase.INPUT,)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.types import Phase, Subject, Verdict
-from policy.base import Pattern, Policy, Problem, Redaction, Ruling, View
+from policy.base import INLINE_BYTES, Pattern, Policy, Problem, Redaction, Ruling, View
 from policy.outcome import Mode, Streaming, listed
 from policy.scan import refusal
 from policy.terms import term_patterns
@@ -48,6 +48,7 @@ class ResponseRewriter(Policy[ResponseRewriterSettings]):
     """Redacts answers; it never refuses one."""
 
     kind = "response-rewriter"
+    inline_bytes = INLINE_BYTES
     Settings = ResponseRewriterSettings
     reasons = ("response-rewriter.replaced", "response-rewriter.notice")
     phases = (Phase.OUTPUT,)

@@ -17,7 +17,7 @@ import re2
 from msgspec import Meta
 
 from gateway.types import Phase, Subject
-from policy.base import BEFORE, Match, Pattern, Policy, Problem, Ruling, View
+from policy.base import BEFORE, INLINE_BYTES, Match, Pattern, Policy, Problem, Ruling, View
 from policy.outcome import Action, Message, Mode, Role, Streaming, listed, outcome, places
 from policy.safety_patterns import PATTERNS
 from policy.text import encode
@@ -75,6 +75,7 @@ class SafetyFilter(Policy[SafetyFilterSettings]):
     """Judges by the matches of its categories' expressions."""
 
     kind = "safety-filter"
+    inline_bytes = INLINE_BYTES
     Settings = SafetyFilterSettings
     guards = True
     after = 160

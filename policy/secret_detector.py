@@ -15,11 +15,11 @@ import msgspec
 from msgspec import Meta
 
 from gateway.types import Phase, Subject
-from policy.base import Match, Pattern, Policy, Problem, Redaction, Ruling, View
+from policy.base import INLINE_BYTES, Match, Pattern, Policy, Problem, Redaction, Ruling, View
 from policy.dlp_filter import NamedPattern
 from policy.names import NamePattern, matches_any
 from policy.outcome import Decode, Message, Mode, Roles, Streaming, listed, outcome, places
-from policy.scan import refusal
+from policy.scan import literals, refusal
 from policy.secret_rules import (
     CONTEXTS,
     SPLIT,
@@ -87,6 +87,7 @@ class SecretDetector(Policy[SecretDetectorSettings]):
     """Judges by the candidates of its formats and contexts."""
 
     kind = "secret-detector"
+    inline_bytes = INLINE_BYTES
     Settings = SecretDetectorSettings
     reasons = ("secret-detector.token", "secret-detector.context", "secret-detector.pattern")
     guards = True
@@ -175,13 +176,13 @@ class SecretDetector(Policy[SecretDetectorSettings]):
         longest = sorted((value for value in values if _repeats(value)), key=len, reverse=True)[:_MOST_REPEATED]
         if not longest:
             return
-        search = re.compile(b"|".join(map(re.escape, longest)))
+        search = literals(longest)
         for part, text in enumerate(view.texts):
             if self._roles and text.role not in self._roles:
                 continue
-            for match in search.finditer(encode(text.text)):
-                one = values[match[0]]
-                yield _Found(Match(part, match.start(), match.end(), one.match.pattern), one.name, one.value)
+            for start, end, value in search(encode(text.text)):
+                one = values[value]
+                yield _Found(Match(part, start, end, one.match.pattern), one.name, one.value)
 
     def _name(self, pattern: int, value: str, before: bytes) -> str:
         """What a candidate is called; empty for one that is no secret."""

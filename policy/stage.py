@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,13 +10,30 @@ import msgspec
 
 from gateway.types import Decision, Phase, Screening, Subject, TextPart, Verdict
 from policy import scan
-from policy.base import NO_CONTEXT, Context, Match, Pattern, Redaction, Ruling, View
+from policy.base import (
+    INLINE_BYTES,
+    MAX_INLINE_MATCHES,
+    NO_CONTEXT,
+    Context,
+    CrowdedError,
+    Match,
+    Pattern,
+    Redaction,
+    Ruling,
+    View,
+)
 from policy.guard import Guard
 from policy.normalise import Reading, readings
 from policy.restore import Placeholders
 from policy.steps import STRICTNESS, Clock, Step, both, told
 from policy.stream import Watch
 from policy.text import bared, redact
+
+_DECODES_INLINE = 1024
+"""Bytes of text that may be read in other ways on the event loop: the worst of texts take 1 ms for 1 KB, by each policy
+that reads on its own."""
+_BYTES_PER_TEXT = 256
+"""For the event loop a text counts as so many bytes at least: `prompt-injection` takes 0.2 ms for a few words."""
 
 
 class _Hidden(NamedTuple):
@@ -36,7 +54,7 @@ class _Hidden(NamedTuple):
 
 
 class Stage:
-    """Immutable; safe in any thread. `judge` never raises."""
+    """Immutable; safe in any thread. No error of a policy gets out."""
 
     def __init__(
         self,
@@ -56,6 +74,10 @@ class Stage:
         self.clean = Screening(Verdict.ALLOW, tuple(step.allowed for step in steps))
         self._decodes = any(step.decodes for step in steps)
         self._only_scans = all(step.scans for step in steps)
+        slowest = [INLINE_BYTES, *[step.inline_bytes for step in steps]] + [_DECODES_INLINE] * self._decodes
+        self.inline_bytes = min(slowest)
+        if self._scanner is not None:
+            self._scanner.prepare()
         self._guards, self._watch = self._guarding(patterns, engine) if guards else ((), None)
 
     def _guarding(self, patterns: Sequence[Pattern], engine: scan.Engine) -> tuple[tuple[Step, ...], Watch | None]:
@@ -117,30 +139,40 @@ class Stage:
         delivered: bool = False,
         context: Context = NO_CONTEXT,
         decided: Mapping[str, Decision] | None = None,
+        inline: bool = False,
     ) -> Screening:
-        """What the chain says of some texts. `decided` has what policies have said of them already, as they flowed."""
+        """What the chain says of some texts. `decided` has what policies have said of them already, as they flowed.
+        Raises CrowdedError if `inline`, where there is much to judge."""
+        most = sys.maxsize
+        if inline:
+            most = MAX_INLINE_MATCHES
+            if len(texts) * _BYTES_PER_TEXT > max(self.inline_bytes, _BYTES_PER_TEXT):
+                raise CrowdedError
         matches: Sequence[Match] = ()
         hidden: Sequence[_Hidden] = ()
         broken: Exception | None = None
         if self._scanner is not None:
             try:
-                matches = self._scanner.find(texts)
-                hidden = self._hidden(texts) if self._decodes else ()
+                matches = self._scanner.find(texts, most)
+                hidden = self._hidden(texts, most - len(matches)) if self._decodes else ()
+            except CrowdedError:
+                raise
             except Exception as error:
                 broken = error
             if not matches and not hidden and self._only_scans and broken is None and decided is None:
                 return self.clean  # built once: on most texts a chain of patterns costs its scan and nothing else
         return self._walk(subject, texts, (matches, hidden), broken, delivered, context, decided or {})
 
-    def _hidden(self, texts: Sequence[TextPart]) -> list[_Hidden]:
-        """What is found in other readings of the texts."""
+    def _hidden(self, texts: Sequence[TextPart], most: int) -> list[_Hidden]:
+        """What is found in other readings of the texts. Raises CrowdedError."""
         assert self._scanner is not None
         found = []
         for number, part in enumerate(texts):
             for reading in readings(part.text):
                 shown = TextPart(reading.text, part.role, part.kind, part.path)
-                if matches := self._scanner.find((shown,)):
+                if matches := self._scanner.find((shown,), most):
                     found.append(_Hidden(number, reading, shown, matches))
+                    most -= len(matches)
         return found
 
     def _walk(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from gateway.types import Decision, FailMode, Subject, Verdict
-from policy.base import Hook, Match, Ruling, View
+from policy.base import INLINE_BYTES, Hook, Match, Ruling, View
 
 STRICTNESS = {Verdict.ALLOW: 0, Verdict.REDACT: 1, Verdict.ESCALATE: 2, Verdict.BLOCK: 3}
 
@@ -24,7 +24,7 @@ class Step(msgspec.Struct, frozen=True):
 
     `allowed` is its decision where it has nothing to say; `monitors`: what it says is recorded and nothing comes of it;
     `decodes`: it sees what texts say when they are read in other ways (`normalise.py`); `guards`: it judges streams as
-    they flow, and needs `after` bytes after a match for that.
+    they flow, and needs `after` bytes after a match for that; `inline_bytes`: see `Policy`.
     """
 
     kind: str
@@ -38,6 +38,7 @@ class Step(msgspec.Struct, frozen=True):
     decodes: bool = False
     guards: bool = False
     after: int = 0
+    inline_bytes: int = INLINE_BYTES
 
     @property
     def scans(self) -> bool:

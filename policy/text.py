@@ -39,7 +39,13 @@ def apart(found: Iterable[F], rank: Callable[[F], Any]) -> list[F]:
         starts.insert(at, match.start)
         ends.insert(at, match.end)
         kept.append(one)
-    return sorted(kept, key=lambda one: one.match)
+    return sorted(kept, key=lambda one: placed(one.match))
+
+
+def placed(one: Match | Redaction) -> tuple[int, int, int]:
+    """By what matches are in order of place. A key: to compare 10,000 of them as they are would keep all other threads
+    from running for 3 ms."""
+    return one.part, one.start, one.end
 
 
 def encode(text: str) -> bytes:
@@ -96,7 +102,7 @@ def redact(texts: Sequence[TextPart], redactions: Iterable[Redaction]) -> dict[i
 def merged(redactions: Iterable[Redaction]) -> list[Redaction]:
     """In order of place; those that overlap are one, named by the first."""
     spans: list[Redaction] = []
-    for redaction in sorted(redactions):
+    for redaction in sorted(redactions, key=placed):
         if spans and redaction.part == spans[-1].part and redaction.start < spans[-1].end:
             spans[-1] = _merge(spans[-1], redaction)
         else:

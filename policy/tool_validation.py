@@ -60,6 +60,7 @@ class ToolValidation(Policy[ToolValidationSettings]):
     """Judges names of tools, and calls."""
 
     kind = "tool-validation"
+    inline_bytes = 4 * 1024
     Settings = ToolValidationSettings
     reasons = tuple(f"tool-validation.{what}" for what in _ORDER)
 

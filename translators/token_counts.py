@@ -97,6 +97,7 @@ class CountBridge:
         self.view = view
         self.read = _read
         self.usage = _usage
+        self.plain = None
 
     def request(
         self, body: bytes, view: RequestView, *, model: str, replacements: Mapping[int, str], meter: bool

@@ -99,9 +99,11 @@ def test_citations_are_held_against_the_request(playbook: Playbook) -> None:
     play = playbook(configuration(chain="audit-logger, citation-verifier"))
     play.ask(CHAT)
     play.provider().says(answer("The bridge was opened in 1932 [1]."))
+    play.work()
     assert "1932" in orjson.loads(play.client.body)["choices"][0]["message"]["content"]
     play.ask(CHAT)
     play.provider().says(answer("The bridge was opened in 1932 [2]."))
+    play.work()
     assert error(play.client.body)["policy"] == "citation-verifier"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,18 @@ import pytest
 from gateway.types import ALLOWED, Decision, Delivery, FailMode, Phase, Screening, Subject, TextPart, Verdict
 from policy import scan
 from policy.audit_logger import AuditLoggerSettings
-from policy.base import INLINE_BYTES, Pattern, Pipeline, Policy, PolicyConfigError, Redaction, Ruling, View
+from policy.base import (
+    INLINE_BYTES,
+    MAX_INLINE_MATCHES,
+    CrowdedError,
+    Pattern,
+    Pipeline,
+    Policy,
+    PolicyConfigError,
+    Redaction,
+    Ruling,
+    View,
+)
 from policy.compile import KINDS, check_settings, compile_chain
 from policy.dlp_filter import DlpFilterSettings, NamedPattern
 
@@ -120,12 +132,49 @@ def test_the_version_is_that_of_chain_and_settings(build: Build) -> None:
     assert len({version(["a"]), version(["b"]), version(["a"], fail_mode=FailMode.ALLOW), build({}).version}) == 4
 
 
-def test_the_scan_cost_is_an_upper_bound_in_bytes(build: Build) -> None:
-    pipeline = build({})
-    assert pipeline.scan_cost_bytes([]) == 0
-    assert pipeline.scan_cost_bytes([TextPart("abc"), TextPart("de")]) == 5
-    assert pipeline.scan_cost_bytes([TextPart("🦅é")]) >= len("🦅é".encode())
-    assert pipeline.scan_cost_bytes([TextPart("a" * INLINE_BYTES)]) <= INLINE_BYTES
+def test_the_slowest_policy_says_how_much_the_event_loop_may_do(build: Build) -> None:
+    words = {"dlp-filter": {"terms": ["falcon"], "phase": ["input", "output"]}}
+    assert (build(words).screens_inline, build(words).reviews_inline) == (INLINE_BYTES, INLINE_BYTES)
+    slow = build({**words, "prompt-injection": {}, "citation-verifier": {}})
+    assert 0 < slow.screens_inline < INLINE_BYTES
+    assert slow.reviews_inline == 0
+    decoding = build({"dlp-filter": {"terms": ["falcon"], "decode": True}})
+    assert 0 < decoding.screens_inline < slow.screens_inline
+
+
+def test_a_policy_that_does_not_say_is_asked_in_a_thread_only(chain_of: Build) -> None:
+    assert chain_of(scripted("one", saying(Verdict.ALLOW))).screens_inline == 0
+
+
+MANY = " ".join(["falcon"] * (MAX_INLINE_MATCHES + 1))
+
+
+@pytest.mark.parametrize("texts", [[TextPart(MANY)], [TextPart("falcon")] * 65, [TextPart("hello")] * 65])
+def test_much_to_judge_is_left_to_a_thread(texts: list[TextPart], build: Build, subject: Subject) -> None:
+    pipeline = build({"dlp-filter": {"terms": ["falcon"], "action": "redact", "phase": ["input", "output"]}})
+    for ask in (pipeline.screen, pipeline.review):
+        with pytest.raises(CrowdedError):
+            ask(subject, texts, inline=True)
+        assert ask(subject, texts) == ask(subject, texts)
+    assert pipeline.screen(subject, [TextPart("a falcon")], inline=True).verdict is Verdict.REDACT
+
+
+def test_what_other_readings_have_counts_too(build: Build, subject: Subject) -> None:
+    pipeline = build({"dlp-filter": {"terms": ["falcon"], "action": "redact", "decode": True}})
+    hidden = [TextPart(base64.b64encode(MANY.encode()).decode())]
+    assert pipeline.screen(subject, hidden).verdict is Verdict.REDACT
+    with pytest.raises(CrowdedError):
+        pipeline.screen(subject, hidden, inline=True)
+
+
+def test_many_patterns_that_occur_for_the_first_time(build: Build, subject: Subject) -> None:
+    """Each is compiled then, which takes longer than to find it."""
+    pipeline = build({"dlp-filter": {"terms": [f"term{number:04}" for number in range(1000)]}})
+    rare = [TextPart(" ".join(f"term{number:04}" for number in range(900, 910)))]
+    with pytest.raises(CrowdedError):
+        pipeline.screen(subject, rare, inline=True)
+    pipeline.screen(subject, rare)
+    assert pipeline.screen(subject, rare, inline=True).verdict is Verdict.BLOCK
 
 
 def test_equal_patterns_are_compiled_once(build: Build) -> None:

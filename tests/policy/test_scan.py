@@ -255,3 +255,10 @@ def test_threads_do_not_disturb_each_other(engine: scan.Engine) -> None:
     alone = [scanner.find(text) for text in texts]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(scanner.find, texts * 3)) == alone * 3
+
+
+def test_literals_are_found_as_they_stand() -> None:
+    find = scan.literals([b"a.b+c\xc3\xa9", b"a.b", b"x\0y", b"\xff("])
+    data = b"zz a.b+c\xc3\xa9 a.b axb x\0y \xff("
+    assert [value for _, _, value in find(data)] == [b"a.b+c\xc3\xa9", b"a.b", b"x\0y", b"\xff("]
+    assert all(data[start:end] == value for start, end, value in find(data))
