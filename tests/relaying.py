@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -106,7 +107,7 @@ class Gateway:
         self.relays: list[Relay] = []
         self.fault: Exception | None = None
 
-    async def start(self) -> None:
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
         loop = asyncio.get_running_loop()
         self.pools = Pools(loop, clock=loop.time)
         self.sockets = Sockets(self.limits, time.monotonic, lambda where, fault: self.play.faults.append(fault))
@@ -114,7 +115,7 @@ class Gateway:
         application = self.play.application
         self.upgrades = application.upgrades = Upgrades(self.play.services, self.sockets, self.converse, enabled=True)
         self.downstream = Server(application, DownstreamLimits(), time.monotonic, time.time)
-        self._server = await loop.create_server(self.downstream, "127.0.0.1", 0)
+        self._server = await loop.create_server(self.downstream, "127.0.0.1", 0, ssl=tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def converse(self, services: Services, upgrade: Upgrade) -> Relay:
@@ -139,11 +140,16 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def gateway_before(
-    folder: Path, provider: Provider, mode: AuthMode = AuthMode.REQUIRED, message_bytes: int = MIB
+    folder: Path,
+    provider: Provider,
+    mode: AuthMode = AuthMode.REQUIRED,
+    message_bytes: int = MIB,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Gateway]:
+    """`tls`: clients connect with TLS."""
     async with provider:
         gateway = Gateway(folder, provider, mode, SocketLimits(message_bytes=message_bytes))
-        await gateway.start()
+        await gateway.start(tls)
         try:
             yield gateway
         finally:

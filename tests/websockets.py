@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -77,9 +78,12 @@ class Peer:
         headers: Sequence[tuple[str, str]] = (),
         subprotocols: Sequence[str] = (),
         compress: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> Peer:
         """A client on a loopback port. Raises Refused."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=READ)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, limit=READ, ssl=tls, server_hostname=host if tls is not None else None
+        )
         peer = cls(reader, writer, WSConnection(ConnectionType.CLIENT))
         extensions: list[Extension] = [PerMessageDeflate()] if compress else []
         fields = [(name.encode(), value.encode()) for name, value in headers]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from pathlib import Path
 
 import orjson
@@ -14,6 +15,7 @@ from gateway.errors import InternalError
 from gateway.frames import BINARY, TEXT, frame
 from gateway.upgrades import MAX_SOCKETS
 from tests.playbook import KEY
+from tests.provider import Authority
 from tests.relaying import REALTIME, Gateway, gateway_before
 from tests.websockets import Closed, Echo, Peer, Provider, Refused
 
@@ -174,6 +176,20 @@ async def test_draining_closes_with_1001(tmp_path: Path) -> None:
         gateway.sockets.drain()
         assert (await client.closed()).code == 1001
         assert (await gateway.provider.peers[0].ended()).code == 1001
+
+
+async def test_over_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    trusting = ssl.create_default_context(cafile=authority.ca_file)
+    async with gateway_before(tmp_path, Echo(), tls=authority.server_context("localhost")) as gateway:
+        client = await gateway.connect(tls=trusting)
+        for message in ("hello", "x" * MIB):
+            await client.send(message)
+            assert await client.receive() == message
+        await client.send(b"y" * (MIB + 1))
+        assert (await client.closed()).code == 1009
+        client = await gateway.connect(tls=trusting)
+        assert (await client.close(4000)).code == 4000
 
 
 # Refusals
