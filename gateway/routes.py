@@ -163,7 +163,7 @@ class SocketLane:
     def target(self, query: bytes) -> bytes:
         """The request target with what a client's query says besides the model and the version of an API."""
         rest = [part for part in _without_keys(query).split(b"&") if part and part.partition(b"=")[0] not in _OWN_QUERY]
-        return b"&".join([b"%b%b" % (self.path, b"" if b"?" in self.path else b"?"), *rest]) if rest else self.path
+        return b"%b%b%b" % (self.path, b"&" if b"?" in self.path else b"?", b"&".join(rest)) if rest else self.path
 
 
 def _without_keys(query: bytes) -> bytes:

@@ -186,13 +186,16 @@ def wished_model(message: bytes) -> str | None:
 def as_request(message: bytes) -> tuple[bytes, str | None]:
     """`response.create` of the Responses API as the body of a request over HTTP that is streamed, and its lane.
 
-    Written anew, so that no parser can read it in two ways. Raises InvalidJSON."""
+    Written anew, so that no parser can read it in two ways. Raises InvalidJSON, and InvalidRequest for what has no
+    counterpart over HTTP."""
     try:
         tree = orjson.loads(message)
     except orjson.JSONDecodeError as error:
         raise InvalidJSON(f"The message is not valid JSON: {error}.") from None
     lane = tree.pop("stream_id", None)
-    for key in ("type", "event_id", "background", "generate"):
+    if tree.pop("generate", True) is False:
+        raise InvalidRequest("This model's provider cannot prepare a response without generating it.", param="generate")
+    for key in ("type", "event_id", "background"):
         tree.pop(key, None)
     return orjson.dumps({**tree, "stream": True}), lane if isinstance(lane, str) else None
 

@@ -765,6 +765,14 @@ def test_a_target_without_a_websocket_answers_over_http(talks: Callable[..., Tal
     assert talk.told() == [wish(model="other")]
 
 
+def test_what_has_no_counterpart_over_http_is_refused(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(target(provider="anthropic")))
+    talk.join("/v1/responses")
+    talk.says(wish(generate=False))
+    assert talk.hears()[0]["error"]["param"] == "generate"
+    assert talk.pool.providers == []
+
+
 def test_an_exchange_of_a_conversation_is_screened_once(talks: Callable[..., Talk]) -> None:
     text = configuration(target(provider="anthropic"), policies=dlp(), chain="audit-logger, dlp-filter")
     talk = talks(text)

@@ -10,7 +10,7 @@ import pytest
 from gateway.config.load import load_text
 from gateway.metrics import Metrics
 from gateway.routes import Target
-from gateway.snapshot import MOCK_ORIGIN, Compiler, Snapshot
+from gateway.snapshot import MOCK_ORIGIN, Binding, Compiler, Snapshot
 from gateway.types import GatewayKey, Operation, Origin
 from tests.playbook import configuration, gateway_key, target
 
@@ -200,3 +200,34 @@ def test_a_key_without_limits(compile: Compile) -> None:
     binding = compile(configuration(), key=key).bind(key.hash)
     assert binding is not None
     assert (binding.limited, binding.expires_at) == (False, float("inf"))
+
+
+def test_sockets_of_a_target(compile: Compile) -> None:
+    sockets = lone(compile(configuration(target(upstream_model="gpt-realtime", headers="{x-own: '1'}")))).sockets
+    assert set(sockets) == {Operation.REALTIME, Operation.RESPONSES}
+    lane = sockets[Operation.REALTIME]
+    assert lane.fields == b"host: one.test\r\nx-own: 1\r\n"
+    assert lane.credential == b"authorization: Bearer sk-provider\r\n"
+    assert lane.target(b"") == b"/v1/realtime?model=gpt-realtime"
+    assert lane.target(b"model=mine&deployment=x&api-version=1&intent=y") == b"/v1/realtime?model=gpt-realtime&intent=y"
+    assert sockets[Operation.RESPONSES].target(b"a=b") == b"/v1/responses?a=b"
+
+
+def test_a_target_of_one_kind_of_chat_has_no_other_over_a_websocket(compile: Compile) -> None:
+    assert set(lone(compile(configuration(target(api="chat")))).sockets) == {Operation.REALTIME}
+
+
+def test_a_binding_is_renewed(compile: Compile) -> None:
+    key = gateway_key()
+    older, newer = compile(configuration(), key=key), compile(configuration(target("two")), key=key)
+    binding = older.bind(key.hash)
+    assert binding is not None
+    assert older.renewed(binding) is binding
+    renewed = newer.renewed(binding)
+    assert renewed is newer.bindings[key.hash]
+    assert newer.renewed(older.anonymous) is newer.anonymous
+    passed = Binding(None, older.default, credential=b"authorization: Bearer sk-own\r\n")
+    again = newer.renewed(passed)
+    assert again is not None
+    assert (again.configuration, again.credential) == (newer.default, passed.credential)
+    assert compile(configuration(), key=gateway_key(configuration_id="gone")).renewed(binding) is None

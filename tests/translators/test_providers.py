@@ -266,3 +266,39 @@ class TestOneKindOfChat:
     def test_a_provider_without_it(self) -> None:
         with pytest.raises(ValueError, match=r"provider mistral has no API of the kind 'responses'"):
             row_of("mistral", "responses")
+
+
+@pytest.mark.parametrize(
+    ("provider", "base_url", "operation", "expected"),
+    [
+        ("openai", None, Operation.REALTIME, "/v1/realtime?model=gpt-realtime"),
+        ("openai", None, Operation.RESPONSES, "/v1/responses"),
+        ("xai", None, Operation.REALTIME, "/v1/realtime?model=gpt-realtime"),
+        (
+            "openai-compatible",
+            "http://localhost:8000/sub/v1",
+            Operation.REALTIME,
+            "/sub/v1/realtime?model=gpt-realtime",
+        ),
+        (
+            "azure-openai",
+            "https://r.openai.azure.com",
+            Operation.REALTIME,
+            "/openai/realtime?api-version=2024-10-21&deployment=gpt-realtime",
+        ),
+        (
+            "azure-openai",
+            "https://r.openai.azure.com/openai/v1",
+            Operation.REALTIME,
+            "/openai/v1/realtime?model=gpt-realtime",
+        ),
+        ("azure-openai", "https://r.openai.azure.com/openai/v1", Operation.RESPONSES, "/openai/v1/responses"),
+    ],
+)
+def test_websockets(provider: str, base_url: str | None, operation: Operation, expected: str) -> None:
+    assert upstream_of(row_of(provider), base_url=base_url, model="gpt-realtime").socket_path(operation) == expected
+
+
+def test_a_provider_without_websockets() -> None:
+    with pytest.raises(KeyError):
+        upstream_of(row_of("anthropic")).socket_path(Operation.RESPONSES)
