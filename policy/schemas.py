@@ -11,8 +11,6 @@ import functools
 import json
 from typing import Any
 
-import jsonschema_rs
-
 MAX_SCHEMA_BYTES = 256 * 1024
 """A larger schema is not compiled."""
 
@@ -52,8 +50,10 @@ def _no_constant(name: str) -> Any:
 
 
 def fault(schema: bytes, value: Any) -> str:
-    """The place in the schema that a value does not meet, as a JSON pointer; empty if it meets all. Raises "
-    "BadSchema."""
+    """The place in the schema that a value does not meet, as a JSON pointer; empty if it meets all.
+
+    Raises BadSchema.
+    """
     error = next(_validator(schema).iter_errors(value), None)
     return "" if error is None else "/" + "/".join(map(str, error.schema_path))
 
@@ -67,6 +67,8 @@ def check_schema(schema: bytes) -> None:
 def _validator(schema: bytes) -> Any:
     if len(schema) > MAX_SCHEMA_BYTES:
         raise BadSchema(f"larger than {MAX_SCHEMA_BYTES} bytes")
+    import jsonschema_rs  # 5 MB, and most chains look at no tool
+
     try:
         return jsonschema_rs.validator_for(
             json.loads(schema), offline=True, validate_formats=False, pattern_options=jsonschema_rs.RegexOptions()

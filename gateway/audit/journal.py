@@ -41,6 +41,12 @@ _SLOT_SUM = struct.Struct("=I")
 _HEAD, _DROPPED = 64 // 8, 128 // 8
 _SLOTS = (192, 256)
 _RING = 4096
+_AHEAD = 1 << 20
+"""Bytes before the producer that are kept mapped: what comes in a third of a second at 5,000 exchanges a second."""
+_PART = 1 << 17
+"""Mapped at once, in 20 µs."""
+_POPULATE_WRITE = 23
+"""MADV_POPULATE_WRITE (madvise(2)); Python has no name for it yet."""
 _SKIP = 0xFFFF_FFFF
 """In place of a length: nothing more before the end of the ring."""
 
@@ -86,6 +92,7 @@ class Journal:
         "_map",
         "_mark",
         "_mask",
+        "_ready",
         "_turn",
         "_words",
         "path",
@@ -96,7 +103,7 @@ class Journal:
         """Take an open and locked file; use `create` or `open` instead."""
         self.path = path
         self._fd = fd
-        self._map = mmap.mmap(fd, os.fstat(fd).st_size, flags=mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0))
+        self._map = mmap.mmap(fd, os.fstat(fd).st_size, flags=mmap.MAP_SHARED)
         self._words = memoryview(self._map).cast("Q")
         _, self._capacity, writer = _IDENTITY.unpack_from(self._map)
         self.writer = writer.decode("ascii")
@@ -106,6 +113,8 @@ class Journal:
         self._dropped = self._words[_DROPPED]
         self._base = 0
         self._bound = 0
+        self._ready = 0
+        self.make_ready()
 
     @classmethod
     def create(cls, path: Path, writer: str, capacity: int = DEFAULT_CAPACITY) -> Journal:
@@ -190,6 +199,24 @@ class Journal:
         self._base = _RING - lap
         self._bound = min(limit, lap + self._capacity)
         return position
+
+    def make_ready(self) -> None:
+        """Have the kernel map the pages that the producer comes to next, so that it meets no page fault. For the
+        consumer, from time to time; only the first lap has any to map. So a worker without traffic has one part in
+        memory instead of the whole ring. Where the kernel cannot do it (before Linux 5.14, on macOS) the producer does
+        without."""
+        end = self._file_end
+        while self._ready < end and self._ready < self._head + _AHEAD:
+            try:
+                self._map.madvise(_POPULATE_WRITE, self._ready, min(_PART, end - self._ready))
+            except OSError:
+                self._ready = end
+            else:
+                self._ready += _PART
+
+    @property
+    def _file_end(self) -> int:
+        return _RING + self._capacity
 
     def drop(self) -> None:
         """Count a record that found no room. Event loop only."""

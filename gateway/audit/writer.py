@@ -222,6 +222,7 @@ class AuditLog:
         return not self._failing
 
     def _turn(self) -> None:
+        self._journal.make_ready()
         self._drain()
         now, moment = self._clock(), time.monotonic()
         self._series.tick(now)
