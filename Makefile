@@ -18,6 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
+AUDIT := .tools/audit/.installed
 NODE := tests/sdk/node
 AXE := tests/acceptance/console/node
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
@@ -25,7 +26,7 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --g
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --build-deps-for editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-system deploy-tools docs run test acceptance screenshots test-image sdk-matrix policy-report lint format types bench bench-micro loadtest lock clean
+.PHONY: help setup setup-dev setup-system deploy-tools docs run test acceptance screenshots test-image sdk-matrix policy-report lint format types bench bench-micro loadtest audit sbom lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -94,11 +95,18 @@ bench-micro: $(DEV) ## Measure the gateway's own code, without kernel and networ
 loadtest: $(DEV) ## Run Locust against a gateway and a paced provider for LOADTEST_SECONDS (60)
 	$(BIN)/python -m loadtest.run --seconds $(LOADTEST_SECONDS) --users $(LOADTEST_USERS)
 
+audit: $(AUDIT) ## Look for known vulnerabilities in what the lock files name (AUDIT_REQUIRED=1: fail where nobody can say)
+	@.tools/audit/bin/python .ci/supply_chain.py audit requirements.lock requirements-dev.lock
+
+sbom: $(AUDIT) ## Write build/sbom.cdx.json, a CycloneDX bill of materials of the gateway
+	@.tools/audit/bin/python .ci/supply_chain.py sbom requirements.lock build/sbom.cdx.json
+
 lock: $(DEV) ## Resolve the lock files anew (on the lowest Python supported, 3.11)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "make lock: .venv must be of Python 3.11: make clean, then make lock PYTHON=python3.11")'
 	$(PIP_COMPILE) --output-file requirements.lock pyproject.toml
 	$(PIP_COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 	$(PIP_COMPILE) --output-file tests/sdk/matrix/python/requirements.lock tests/sdk/matrix/python/requirements.in
+	$(PIP_COMPILE) --output-file .ci/audit.lock .ci/audit.in
 
 clean: ## Remove the environment, caches and build products
 	rm -rf $(VENV) .tools .sdk-matrix tests/sdk/matrix/node/node_modules tests/sdk/matrix/java/target build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis $(NODE)/node_modules $(AXE)/node_modules
@@ -121,6 +129,12 @@ $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
 
 $(DEV): requirements-dev.lock $(RUNTIME)
 	$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Tools that look at the gateway's packages have an environment of their own, and never share one with them.
+$(AUDIT): .ci/audit.lock | $(BIN)/python
+	$(BIN)/python -m venv .tools/audit
+	.tools/audit/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r .ci/audit.lock
 	@touch $@
 
 # The Node.js SDK is tested where Node.js is; its tests say why they were skipped elsewhere.
