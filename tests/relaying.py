@@ -74,6 +74,7 @@ class Relay:
         self.client = Side(self, "client")
         self.provider = Side(self, "provider")
         self.ends: list[tuple[str, int]] = []
+        self.compresses = gateway.compresses
         request = SocketRequest(
             Destination("one", Origin("127.0.0.1", gateway.provider.port, tls=False)),
             b"/v1/realtime",
@@ -86,7 +87,10 @@ class Relay:
     def on_socket_open(self, socket: Socket) -> Side:
         self.provider.socket = socket
         self.client.socket = self.upgrade.accept(
-            self.client, subprotocol=socket.subprotocol, fields=b"x-more: 1\r\n", compress=socket.compressed
+            self.client,
+            subprotocol=socket.subprotocol,
+            fields=b"x-more: 1\r\n",
+            compress=socket.compressed or self.compresses,
         )
         return self.provider
 
@@ -105,6 +109,8 @@ class Gateway:
         self.provider = provider
         self.limits = limits
         self.relays: list[Relay] = []
+        self.compresses = False
+        """Whether compression is agreed on with a client though the provider does without."""
         self.fault: Exception | None = None
 
     async def start(self, tls: ssl.SSLContext | None = None) -> None:

@@ -35,13 +35,15 @@ async def test_the_protocol(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(2400)
-@pytest.mark.parametrize("group", ["12", "13"])
-async def test_compression(tmp_path: Path, group: str) -> None:
+@pytest.mark.parametrize(("group", "throughout"), [("12", True), ("13", False)])
+async def test_compression(tmp_path: Path, group: str, throughout: bool) -> None:
     """permessage-deflate, with a plain conversation: these cases send prose, which a Realtime conversation that finds
-    the name of a model in it takes for a broken event."""
-    provider = Echo(compress=True)
+    the name of a model in it takes for a broken event. `throughout`: the provider compresses, too, and what is
+    compressed goes on as it is; else it is the gateway that inflates and deflates."""
+    provider = Echo(compress=throughout)
     async with gateway_before(tmp_path, provider, mode=AuthMode.AUTO, message_bytes=LARGEST) as gateway:
+        gateway.compresses = True
         results = await fuzz(tmp_path, f"ws://localhost:{gateway.port}/v1/realtime?model=echo", [f"{group}.*"])
-        assert any(peer.compressed for peer in provider.peers)
+        assert all(peer.compressed is throughout for peer in provider.peers)
     assert faults(results) == {}
     assert len(results) == {"12": 90, "13": 126}[group]
