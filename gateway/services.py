@@ -12,13 +12,13 @@ import secrets
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from gateway import metrics
 from gateway.exchange import Exchange
 from gateway.socket_metrics import AllSocketMetrics
 from gateway.stages import NAMES
+from gateway.threads import Threads
 from gateway.types import Operation
 from translators.plan import FORMATS, SPOKEN
 
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from gateway.types import Decision, GatewayKey
     from gateway.warm_path import WarmPath
     from translators.dialect import RequestView
-
-SCAN_THREADS: Final = 2
-"""Large texts are scanned beside the event loop; both engines release the interpreter lock."""
 
 log = logging.getLogger("gateway.exchange")
 Result = TypeVar("Result")
@@ -86,7 +83,7 @@ class Services:
         self.keys_known = True
         """False only in a worker that has started and not heard of its keys: nobody can be authenticated."""
         self.socket_metrics = AllSocketMetrics(counters)
-        self._threads = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
+        self._threads = Threads(lambda then, result: self.loop.call_soon_threadsafe(then, result), clock)
         self._id_prefix = f"req_{secrets.token_hex(8)}"
         self._id_prefix_bytes = self._id_prefix.encode()
         self._id_count = itertools.count(1).__next__
@@ -131,12 +128,7 @@ class Services:
 
     def run_in_thread(self, work: Callable[[], Result], then: Callable[[Result | BaseException], None]) -> None:
         """Do long work beside the loop; `then` is called on the loop with its result or its exception."""
-
-        def done(future: Any) -> None:
-            error = future.exception()
-            self.loop.call_soon_threadsafe(then, future.result() if error is None else error)
-
-        self._threads.submit(work).add_done_callback(done)
+        self._threads.run(work, then)
 
     def count(self, exchange: Exchange | Turn, status: int, code: str | None, now: float) -> None:
         """An exchange's metrics, once, at its end. 0.8 µs."""
@@ -199,7 +191,9 @@ class Services:
         for exchange in late:
             exchange.on_deadline(now)
         self._open.set(len(self.active))
+        if hanging := self._threads.look():
+            log.error("threads hang and are given up", extra={"threads": hanging, "in_all": self._threads.given_up})
 
     def close(self) -> None:
         """No more work."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
 import pytest
 
+from gateway.exchange import SCREEN_SECONDS
+from gateway.types import Subject
+from policy.base import Ruling, View
+from policy.dlp_filter import DlpFilter
 from tests.acceptance.policy.loop import as_in_a_worker, least_block, slowness, until, with_threads
-from tests.playbook import Play, configuration
+from tests.playbook import Play, configuration, dlp
 
 KB = 1024
 BAR_SECONDS = 0.005
@@ -114,5 +119,45 @@ async def test_ten_megabytes_of_one_character(character: str, tmp_path: Path) ->
     await until(lambda: large.over or len(play.pool.providers) == 2)
     assert large.status in (0, 409)
     other.on_client_gone()
+    for exchange in list(play.services.active):
+        exchange.on_client_gone()
+
+
+@pytest.mark.parametrize("fail_mode", ["block", "allow"])
+async def test_policies_that_hang(fail_mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every thread of the worker is stuck in a policy: the fail mode speaks for it. Requests that need no thread are
+    served meanwhile; those that do, by new threads as soon as the worker has noticed."""
+    free, hangs = threading.Event(), True
+    judge = DlpFilter.on_request
+
+    def on_request(self: DlpFilter, subject: Subject, view: View) -> Ruling:
+        if hangs:
+            free.wait()
+        return judge(self, subject, view)
+
+    monkeypatch.setattr(DlpFilter, "on_request", on_request)
+    monkeypatch.setattr(DlpFilter, "inline_bytes", 0)
+    text = configuration(
+        chain="audit-logger, dlp-filter", policies=dlp(), gateway=f"gateway: {{fail_mode: {fail_mode}}}"
+    )
+    play = with_threads(Play(tmp_path, text))
+    stuck = {"model": "gpt-test", "messages": [{"role": "user", "content": "a secret"}]}
+    clients = []
+    for _ in range(3):
+        play.ask(stuck)
+        clients.append(play.client)
+    try:
+        play.ask({**stuck, "messages": [{"role": "user", "content": "nothing"}]})
+        assert len(play.pool.providers) == 1
+        play.advance(SCREEN_SECONDS + 1)
+        play.faults.clear()
+        assert len(play.pool.providers) == (1 if fail_mode == "block" else 4)
+        assert [client.status for client in clients] == ([409] * 3 if fail_mode == "block" else [0] * 3)
+        hangs = False
+        play.ask({**stuck, "messages": [{"role": "user", "content": "a secret " + "x" * 20_000}]})
+        await until(lambda: play.client.over, 20)
+        assert play.client.status == 409
+    finally:
+        free.set()
     for exchange in list(play.services.active):
         exchange.on_client_gone()
