@@ -74,7 +74,9 @@ class Sums:
         if found is None:
             self._usage[minute, names] = list(measures)
         else:
-            self._usage[minute, names] = [one + other for one, other in zip(found, measures, strict=True)]
+            for place, measure in enumerate(measures):
+                if measure:
+                    found[place] += measure
         for kind, microseconds in latencies:
             if microseconds is not None:
                 self._latencies[minute, kind, bin_of(microseconds)] += 1

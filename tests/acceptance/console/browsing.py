@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +18,7 @@ from typing import Any, Final
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Response, expect, sync_playwright
 
 from tests.acceptance.console.stage import OWNER, PASSWORD
-from tests.gateway_process import PATIENCE
+from tests.gateway_process import PATIENCE, GatewayProcess
 
 WIDE: Final = {"width": 1360, "height": 860}
 PHONE: Final = {"width": 390, "height": 844}
@@ -113,6 +115,16 @@ def sign_in(watched: Watched, url: str, email: str = OWNER) -> None:
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("heading", name="Overview").wait_for()
+
+
+def printed_link(gateway: GatewayProcess) -> str:
+    """The set-up link that a gateway without users prints, once it has."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if found := re.search(r"http://\S+/console/setup\?token=\S+", gateway.log):
+            return found[0].replace("localhost", "127.0.0.1")
+        time.sleep(0.02)  # as often as one looks
+    raise AssertionError(gateway.log)
 
 
 def violations(page: Page) -> list[str]:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.acceptance.console.browsing import PHONE, console, sign_in
+from tests.acceptance.console.browsing import PHONE, console, printed_link, sign_in
 from tests.acceptance.console.stage import CONFIGURATION, DEVELOPER, PASSWORD
 from tests.gateway_process import PATIENCE, GatewayProcess, running_gateway
 
@@ -283,7 +283,7 @@ def test_the_menu_on_a_phone(opened: Browser, gateway: GatewayProcess) -> None:
 
 def test_from_the_set_up_link_to_an_invited_colleague(opened: Browser, tmp_path: Path) -> None:
     with running_gateway(tmp_path, CONFIGURATION) as gateway:
-        link = _printed(gateway, r"(http://\S+/console/setup\?token=\S+)")
+        link = printed_link(gateway)
         with console(opened, gateway.url) as watched:
             page = watched.open(link, "Set up the gateway")
             page.get_by_label("Your name").fill("Ada Lindqvist")
@@ -316,12 +316,3 @@ def test_from_the_set_up_link_to_an_invited_colleague(opened: Browser, tmp_path:
             expect(page.get_by_text("developer", exact=True)).to_be_visible()
             page.get_by_role("button", name="Sign out").click()
             expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-
-
-def _printed(gateway: GatewayProcess, pattern: str) -> str:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if found := re.search(pattern, gateway.log):
-            return found[1].replace("localhost", "127.0.0.1")
-        time.sleep(0.02)  # as often as one looks
-    raise AssertionError(gateway.log)

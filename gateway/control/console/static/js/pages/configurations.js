@@ -7,7 +7,7 @@ import { difference } from "../lib/diff.js";
 import { editor } from "../lib/editor.js";
 import { ago, time } from "../lib/format.js";
 import { icon } from "../lib/icons.js";
-import { button, card, confirm, dialog, empty, failed, field, filled, form, head, input, mark, notice, scrolled, status, table, toast } from "../lib/ui.js";
+import { button, card, confirm, dialog, empty, field, filled, form, head, input, mark, notice, scrolled, status, table, toast } from "../lib/ui.js";
 
 export function configurationsPage(page, context) {
   const place = h("section", { class: "card", "aria-label": "Configurations" });
@@ -65,7 +65,7 @@ export function configurationPage(page, context, id) {
       compare.disabled = discard.disabled = !changed;
       save.disabled = true;
       try {
-        const found = await api.post("/configurations/check", { text: area.text });
+        const found = await api.post("/check-configuration", { text: area.text });
         if (own !== latest) return;
         area.mark(found.problems);
         save.disabled = !(changed && found.valid);

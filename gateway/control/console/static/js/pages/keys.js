@@ -227,7 +227,7 @@ function identify() {
     submit: "Check",
     onsubmit: async (target) => {
       try {
-        const { data } = await api.post("/gateway-keys/identify", { text: target.elements.text.value });
+        const { data } = await api.post("/identify-keys", { text: target.elements.text.value });
         show(place, data.length
           ? data.map((one) => one.known
             ? notice("warn", h("code", {}, `${one.prefix}…`), one.gateway_key ? ` is ${one.gateway_key.name}${one.gateway_key.owner ? ` of ${one.gateway_key.owner}` : ""}, and ${one.gateway_key.state}.` : " is an access key in use.", one.gateway_key && h("p", {}, h("a", { href: `/console/keys?state=all&search=${encodeURIComponent(one.gateway_key.id)}` }, "Find it in the list")))
