@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.types import Phase, Subject
+from policy import check_digits
 from policy.base import INLINE_BYTES, Match, Policy, Problem, Redaction, Ruling, View
 from policy.names import NamePattern, matches_any
 from policy.outcome import Decode, Message, Mode, Roles, Streaming, listed, outcome, places
@@ -117,6 +118,7 @@ class PiiDetector(Policy[PiiDetectorSettings]):
 
     def __init__(self, settings: PiiDetectorSettings) -> None:
         super().__init__(settings)
+        check_digits.load()
         self.phases = settings.phase
         chosen = dict.fromkeys(settings.entities)
         rules = [(name, table[name]) for table in (ENTITIES, SPLIT) for name in chosen if name in table]

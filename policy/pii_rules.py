@@ -8,18 +8,14 @@ here: they need a language model, which no budget of microseconds allows.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from stdnum import iban, luhn, verhoeff
-from stdnum.br import cpf
-from stdnum.es import dni, nie
-from stdnum.fr import nir
-from stdnum.it import codicefiscale
-
 from policy.base import Pattern
+from policy.check_digits import is_valid
 from policy.splits import GAP, joined
 
 
@@ -130,7 +126,7 @@ def _stands_alone(value: bytes, start: int, end: int) -> bool:
 
 
 def _is_card(number: str) -> bool:
-    return _CARD_PREFIX.match(number) is not None and len(set(number)) > 1 and luhn.is_valid(number)
+    return _CARD_PREFIX.match(number) is not None and len(set(number)) > 1 and is_valid("luhn", number)
 
 
 # --- United States: social security ----------------------------------------------------------------------------------
@@ -162,7 +158,7 @@ def _iban(candidate: Candidate) -> Finding | None:
     pieces = [match.end() for match in re.finditer(r"[A-Za-z0-9]+", text)]
     for end in reversed(pieces):
         compact = re.sub(r"[ -]", "", text[:end]).upper()
-        if 15 <= len(compact) <= 34 and iban.is_valid(compact, check_country=False):
+        if 15 <= len(compact) <= 34 and is_valid("iban", compact, check_country=False):
             return Finding(0.98, 0, end)
     return None
 
@@ -291,12 +287,12 @@ def _is_nino(number: str) -> bool:
 
 def _is_aadhaar(number: str) -> bool:
     compact = number.replace(" ", "").replace("-", "")
-    return compact[0] not in "01" and len(set(compact)) > 2 and verhoeff.is_valid(compact)
+    return compact[0] not in "01" and len(set(compact)) > 2 and is_valid("verhoeff", compact)
 
 
 def _is_npi(number: str) -> bool:
     """CMS: Luhn's check over the number with 80840 before it."""
-    return luhn.is_valid(f"80840{number}")
+    return is_valid("luhn", f"80840{number}")
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -374,15 +370,17 @@ ENTITIES: Final[Mapping[str, Entity]] = {
             r"\b[12] ?\d{2} ?[01]\d",
             placed=_LEFT + r"([12] ?\d{2} ?[01]\d ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2})(?:$|[^0-9A-Za-z])",
         ),
-        _checked(nir.is_valid),
+        _checked(functools.partial(is_valid, "fr.nir")),
     ),
     "es-dni": Entity(
-        "DNI", Pattern(r"\d{8}-?[A-Z]", placed=_LEFT + r"(\d{8}-?[A-Z])(?:$|[^0-9A-Za-z])"), _checked(dni.is_valid)
+        "DNI",
+        Pattern(r"\d{8}-?[A-Z]", placed=_LEFT + r"(\d{8}-?[A-Z])(?:$|[^0-9A-Za-z])"),
+        _checked(functools.partial(is_valid, "es.dni")),
     ),
     "es-nie": Entity(
         "NIE",
         Pattern(r"\b[XYZ]-?\d{7}-?[A-Z]", placed=_LEFT + r"([XYZ]-?\d{7}-?[A-Z])(?:$|[^0-9A-Za-z])"),
-        _checked(nie.is_valid),
+        _checked(functools.partial(is_valid, "es.nie")),
     ),
     "it-codice-fiscale": Entity(
         "CODICE_FISCALE",
@@ -390,12 +388,12 @@ ENTITIES: Final[Mapping[str, Entity]] = {
             r"\b[A-Z]{6}\d{2}[A-Z]\d{2}[A-Z]\d",
             placed=_LEFT + r"([A-Z]{6}\d{2}[A-Z]\d{2}[A-Z]\d{3}[A-Z])(?:$|[^0-9A-Za-z])",
         ),
-        _checked(codicefiscale.is_valid),
+        _checked(functools.partial(is_valid, "it.codicefiscale")),
     ),
     "br-cpf": Entity(
         "CPF",
         Pattern(r"\d{3}\.\d{3}\.\d{3}-\d", placed=_LEFT + r"(\d{3}\.\d{3}\.\d{3}-\d{2})(?:$|[^0-9A-Za-z])"),
-        _checked(cpf.is_valid),
+        _checked(functools.partial(is_valid, "br.cpf")),
     ),
     "in-aadhaar": Entity(
         "AADHAAR",

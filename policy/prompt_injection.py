@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.types import Phase, Subject, TextPart
+from policy import typos
 from policy.base import Policy, Problem, Ruling, View
 from policy.injection_rules import Rule, Rules
 from policy.normalise import Reading, readings
@@ -104,6 +105,7 @@ class PromptInjection(Policy[PromptInjectionSettings]):
     def __init__(self, settings: PromptInjectionSettings, model: Model | None = None) -> None:
         """`model`: another table than the one that ships with the package."""
         super().__init__(settings)
+        typos.load()
         self._rules = Rules() if settings.rules else None
         self._model = (model or _model()) if settings.model else None
 

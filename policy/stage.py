@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.types import Decision, Phase, Screening, Subject, TextPart, Verdict
-from policy import scan
+from policy import scan, typos
 from policy.base import (
     INLINE_BYTES,
     MAX_INLINE_MATCHES,
@@ -73,6 +73,8 @@ class Stage:
         self._scanner = scan.scanner(tuple(patterns), engine) if patterns else None
         self.clean = Screening(Verdict.ALLOW, tuple(step.allowed for step in steps))
         self._decodes = any(step.decodes for step in steps)
+        if self._decodes:
+            typos.load()
         self._only_scans = all(step.scans for step in steps)
         slowest = [INLINE_BYTES, *[step.inline_bytes for step in steps]] + [_DECODES_INLINE] * self._decodes
         self.inline_bytes = min(slowest)
