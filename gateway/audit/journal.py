@@ -205,7 +205,7 @@ class Journal:
         consumer, from time to time; only the first lap has any to map. So a worker without traffic has one part in
         memory instead of the whole ring. Where the kernel cannot do it (before Linux 5.14, on macOS) the producer does
         without."""
-        end = self._file_end
+        end = _RING + self._capacity
         while self._ready < end and self._ready < self._head + _AHEAD:
             try:
                 self._map.madvise(_POPULATE_WRITE, self._ready, min(_PART, end - self._ready))
@@ -213,10 +213,6 @@ class Journal:
                 self._ready = end
             else:
                 self._ready += _PART
-
-    @property
-    def _file_end(self) -> int:
-        return _RING + self._capacity
 
     def drop(self) -> None:
         """Count a record that found no room. Event loop only."""
