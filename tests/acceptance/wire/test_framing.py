@@ -7,13 +7,18 @@ request has is no reason.
 from __future__ import annotations
 
 import os
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from tests.wire.framing.check import check, check_uncut
 from tests.wire.framing.differences import ANSWERS_REFUSED, REFUSED
+from tests.wire.framing.grammar import Case
 from tests.wire.framing.run import play_answers, play_requests
 from tests.wire.framing.stand import Stand
 
@@ -47,6 +52,23 @@ def test_a_hundred_thousand_requests(stand: Stand, record_property: Callable[[st
 
 _RARE = {"more than its limits"}
 """Met by tests of their own (tests/wire/requests.py): a grammar that made such heads would be slow."""
+
+
+@settings(
+    max_examples=1_000,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(chance=st.randoms(use_true_random=False))
+def test_hypothesis_chooses(stand: Stand, chance: random.Random) -> None:
+    """The same grammar, with every choice made by hypothesis, which makes a failing request as small as it can."""
+    case = Case(chance)
+    heard = stand.hears(case.reads)
+    check(case.data, heard)
+    if case.data:
+        check_uncut(heard, stand.hears([case.data]))
 
 
 def test_thirty_thousand_answers(stand: Stand, record_property: Callable[[str, object], None]) -> None:
