@@ -104,13 +104,16 @@ def _parse(offer: str) -> dict[str, str] | None:
 
 
 def compress(payload: bytes, window_bits: int = FULL_WINDOW) -> bytes:
-    """A message's payload as the extension sends it (section 7.2.1). 8 µs for 180 bytes."""
-    compressor = zlib.compressobj(wbits=-window_bits)
+    """A message's payload as the extension sends it (section 7.2.1). 57 µs for 4 KB of JSON, 344 for 64 KB.
+
+    At zlib's lowest level: its usual one takes 1,882 µs for those 64 KB and makes 10 KB of them instead of 13.
+    """
+    compressor = zlib.compressobj(1, wbits=-window_bits)
     return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(_TAIL)]
 
 
 def inflate(payload: bytes, limit: int) -> bytes:
-    """The payload of a compressed message (section 7.2.2). Raises Broken or TooLarge. 3 µs for 180 bytes."""
+    """The payload of a compressed message (section 7.2.2). Raises Broken or TooLarge. 8 µs for 4 KB of JSON."""
     rest = payload + _TAIL
     inflated = b""
     for _ in range(_MAX_STREAMS):

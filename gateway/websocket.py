@@ -41,9 +41,10 @@ LOW_WATER: Final = 16 * 1024
 MAX_PER_TURN: Final = 128
 """Messages and control frames that one socket may have handled in one turn of the loop; one read can carry 40,000 empty
 ones. The rest follows in the next turn, after everyone else."""
-COMPRESS_FROM: Final = 1024
-"""Bytes of a message of our own from which it is compressed: below, 8 µs save little. What was compressed by the other
-side stays so, whatever its size."""
+COMPRESS_FROM: Final = 4096
+COMPRESS_TO: Final = 128 * 1024
+"""Bytes of a message of our own between which it is compressed: below, 50 µs save little; above, it would keep the loop
+for longer than others should wait. What the other side has compressed stays so, whatever its size."""
 MAX_SWEPT: Final = 1000
 """Deadlines that one sweep looks at: 0.1 ms."""
 NEVER: Final = float("inf")
@@ -251,7 +252,7 @@ class Socket(asyncio.Protocol):
         if self._state is not _OPEN:
             return
         self._spoke_at = self._sockets.now
-        deflated = self.compressed and len(payload) >= COMPRESS_FROM
+        deflated = self.compressed and COMPRESS_FROM <= len(payload) <= COMPRESS_TO
         if deflated:
             payload = compress(payload, self._window_bits)
         self._transport.write(frame(opcode, payload, masked=self.masks, deflated=deflated))

@@ -246,7 +246,13 @@ class SocketOpening(asyncio.Protocol):
         self._finish()
         socket = Socket(self._owner.sockets, masks=True, subprotocol=subprotocol, deflate=self._deflate)
         socket.prepare(transport)
-        socket.take_over(self._opener.on_socket_open(socket), self._received)
+        try:
+            listener = self._opener.on_socket_open(socket)
+        except Exception as fault:
+            self._owner.sockets.report(repr(self._opener), fault)
+            socket.abort()
+        else:
+            socket.take_over(listener, self._received)
 
     def _refuse(self) -> None:
         refusal = self._refusal

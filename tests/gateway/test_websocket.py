@@ -9,7 +9,7 @@ import pytest
 
 from gateway.deflate import Deflate, compress
 from gateway.frames import BINARY, CLOSE, PING, PONG, TEXT, Control, Message, Reader, close_payload, frame, read_close
-from gateway.websocket import MAX_PER_TURN, Socket, SocketLimits, Sockets
+from gateway.websocket import COMPRESS_FROM, COMPRESS_TO, MAX_PER_TURN, Socket, SocketLimits, Sockets
 from tests.playbook import Clock, Transport
 
 LIMITS = SocketLimits(message_bytes=100_000)
@@ -151,10 +151,11 @@ async def test_what_one_side_compressed_goes_on_as_it_is_or_inflated() -> None:
 
 async def test_our_own_messages_are_compressed_where_it_is_worth_it() -> None:
     play = Played(deflate=True)
-    play.socket.send_text("x" * 1023)
-    play.socket.send_text("x" * 1024)
-    assert [len(data) > 1000 for data in play.transport.writes] == [True, False]
-    assert play.sent == [(TEXT, b"x" * 1023), (TEXT, b"x" * 1024)]
+    sizes = (COMPRESS_FROM - 1, COMPRESS_FROM, COMPRESS_TO, COMPRESS_TO + 1)
+    for size in sizes:
+        play.socket.send_text("x" * size)
+    assert [len(data) > 4000 for data in play.transport.writes] == [True, False, False, True]
+    assert play.sent == [(TEXT, b"x" * size) for size in sizes]
 
 
 # Pausing

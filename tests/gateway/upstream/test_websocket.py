@@ -293,6 +293,23 @@ async def test_deadlines() -> None:
         await provider.connections[0].closed
 
 
+async def test_a_fault_of_whoever_waits_drops_the_socket() -> None:
+    faults: list[Exception] = []
+
+    def answer(request: Request) -> list[Step]:
+        return [switch(request)]
+
+    class Failing(Opener):
+        def on_socket_open(self, socket: Socket) -> Opener:
+            raise RuntimeError("a bug")
+
+    async with ScriptedProvider(answer) as provider, opening(to(provider)) as (_, upstream):
+        upstream.sockets.report = lambda where, fault: faults.append(fault)
+        upstream.open(asking(to(provider)), Failing())
+        await (await provider.connections.at(1)).closed
+        assert [str(fault) for fault in faults] == ["a bug"]
+
+
 async def test_nobody_wants_it_any_more() -> None:
     async with ScriptedProvider([STALL]) as provider, opening(to(provider)) as (opener, upstream):
         await provider.requests.at(0)
