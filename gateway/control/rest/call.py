@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,10 @@ class Plane:
 
 
 MAX_PART: Final = 254
+PART_PATTERN: Final = r"^[^\x00-\x1f\x7f]+$"
+_PART: Final = re.compile(PART_PATTERN)
+"""No control character: the rest is looked for, and found or not."""
+
 PLANE: Final = web.AppKey("plane", Plane)
 
 
@@ -147,7 +152,7 @@ class Call:
     def part(self, name: str) -> str:
         """A part of the path. Raises InvalidRequest for what no database could look for."""
         text = self.parts[name]
-        if not text.isprintable() or len(text) > MAX_PART:
+        if len(text) > MAX_PART or not _PART.fullmatch(text):
             raise InvalidRequest(f"`{name}` in the path is no id and no name.", param=name)
         return text
 

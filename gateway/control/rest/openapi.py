@@ -14,11 +14,12 @@ import msgspec
 
 from gateway.control.identity.roles import GRANTS
 from gateway.control.rest import shapes
-from gateway.control.rest.call import Route
+from gateway.control.rest.call import MAX_PART, PART_PATTERN, Route
 
 REF: Final = "#/components/schemas/{name}"
 _PART: Final = re.compile(r"\{(\w+)\}")
 _WITH_ETAG: Final = ("configuration", "change_configuration", "roll_back_configuration")
+_AS_CSV: Final = ("usage",)
 _WANT_VERSION: Final = ("change_configuration", "release_configuration", "roll_back_configuration")
 
 
@@ -82,6 +83,8 @@ def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     good: dict[str, Any] = {"description": http.HTTPStatus(route.status).phrase}
     if route.answer is not None:
         good["content"] = {"application/json": {"schema": schemas[route.answer]}}
+    if route.name in _AS_CSV:
+        good["content"]["text/csv"] = {"schema": {"type": "string"}}
     if route.name in _WITH_ETAG:
         good["headers"] = {"ETag": {"schema": {"type": "string"}, "description": "For `If-Match`."}}
     errors = {400, 401, 403, 413, 415, 500, 503, *route.errors}
@@ -93,7 +96,7 @@ def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 200}
+    schema: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_PART, "pattern": PART_PATTERN}
     if name == "number":
         schema = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
     return {"name": name, "in": "path", "required": True, "schema": schema}
@@ -102,7 +105,7 @@ def _path_parameter(name: str) -> dict[str, Any]:
 _VERSION: Final = {
     "name": "If-Match",
     "in": "header",
-    "required": True,
+    "required": False,  # without it the answer is 428, which says more than 400 does
     "description": 'The `ETag` of what was changed; `"0"` where a file, or nothing, is in force.',
     "schema": {"type": "string", "pattern": '^"[0-9]{1,9}"$'},
 }
@@ -111,10 +114,17 @@ _VERSION: Final = {
 def _query_parameters(schema: dict[str, Any], components: dict[str, Any]) -> list[dict[str, Any]]:
     """The fields of a query's type, one by one. A parameter is there or not: none of them is null."""
     struct = components[schema["$ref"].rpartition("/")[2]]
+    required = struct.get("required", ())
     return [
-        {"name": name, "in": "query", "required": name in struct.get("required", ()), "schema": _not_null(field)}
+        {"name": name, "in": "query", "required": name in required, "schema": _parameter(_not_null(field))}
         for name, field in struct["properties"].items()
     ]
+
+
+def _parameter(schema: dict[str, Any]) -> dict[str, Any]:
+    """Whatever a text of a query is, it has no NUL (`server._query`)."""
+    free = schema.get("type") == "string" and "pattern" not in schema and "enum" not in schema
+    return {**schema, "pattern": "^[^\\x00]*$"} if free else schema
 
 
 def _not_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ Row = TypeVar("Row")
 
 def page(limit: int, cursor: str | None) -> Page:
     """The page that is asked for, and one row more, which tells whether there is another. Raises InvalidRequest."""
-    return Page(limit + 1, None if cursor is None else _place(cursor))
+    return Page(limit + 1, _place(cursor) if cursor else None)
 
 
 def cut(rows: Sequence[Row], limit: int, at: str = "created_at", id: str = "id") -> tuple[Sequence[Row], str | None]:

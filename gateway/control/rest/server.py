@@ -132,9 +132,13 @@ def _query(route: Route, request: web.Request) -> Any:
     if any("\0" in value for value in request.query.values()):
         raise InvalidRequest("A parameter has a NUL character.")
     try:
-        return msgspec.convert(dict(request.query), route.query, strict=False)
+        told = msgspec.convert(dict(request.query), route.query, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"The query is not right: {error}", param=_param(error)) from None
+    for name in request.query:
+        if getattr(told, name) is None:  # msgspec takes `null` for a number or a choice that may be left out
+            raise InvalidRequest("A parameter is there or not; it is never null.", param=name)
+    return told
 
 
 async def _body(route: Route, request: web.Request) -> Any:

@@ -18,7 +18,7 @@ from gateway.control.keys import KeyState
 _ONE_LINE = r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$"
 Label = Annotated[str, Meta(min_length=1, max_length=200, pattern=_ONE_LINE)]
 Text = Annotated[str, Meta(max_length=2000, pattern=r"^[^\x00]*$")]
-Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$")]
+Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\x00-\x20\x7f]+@[^@\x00-\x20\x7f]+$")]
 NewPassword = Annotated[str, Meta(min_length=10, max_length=200)]
 GivenPassword = Annotated[str, Meta(max_length=1000)]
 Token = Annotated[str, Meta(max_length=200)]
@@ -126,11 +126,11 @@ class OIDCStart(In, kw_only=True):
 class OIDCAnswer(In, kw_only=True):
     """What the provider sends the browser back with."""
 
-    code: Annotated[str, Meta(max_length=4000)] = ""
+    code: Annotated[str, Meta(max_length=2000)] = ""
     state: Annotated[str, Meta(max_length=400)] = ""
     error: Annotated[str, Meta(max_length=400)] = ""
-    error_description: Annotated[str, Meta(max_length=4000)] = ""
-    error_uri: Annotated[str, Meta(max_length=4000)] = ""
+    error_description: Annotated[str, Meta(max_length=400)] = ""
+    error_uri: Annotated[str, Meta(max_length=400)] = ""
     session_state: Annotated[str, Meta(max_length=400)] = ""
     iss: Annotated[str, Meta(max_length=400)] = ""
 

@@ -398,7 +398,7 @@ _GATEWAY_KEYS: Final = _tagged(
     Route(
         name="identify_keys",
         method="POST",
-        path="/gateway-keys/identify",
+        path="/identify-keys",
         summary="Whose keys stand in a text",
         description="For keys that were found where they should not be.",
         handler=gateway_keys.identify,
@@ -467,7 +467,7 @@ _CONFIGURATIONS: Final = _tagged(
     Route(
         name="configuration_schema",
         method="GET",
-        path="/configurations/schema",
+        path="/configuration-schema",
         summary="The JSON Schema of a configuration",
         handler=configurations.schema,
         needs=_needs(_P.LIST_CONFIGURATIONS),
@@ -476,7 +476,7 @@ _CONFIGURATIONS: Final = _tagged(
     Route(
         name="check_configuration",
         method="POST",
-        path="/configurations/check",
+        path="/check-configuration",
         summary="What is wrong or doubtful about a text",
         handler=configurations.check,
         needs=_needs(_P.READ_CONFIGURATIONS),

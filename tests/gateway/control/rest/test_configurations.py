@@ -124,7 +124,7 @@ async def test_a_text_that_is_wrong_is_not_stored(owner: Caller, store: Store, t
     assert (refused.status, refused.code) == (422, "configuration_invalid")
     problems = [(one["line"], one["path"], one["severity"]) for one in refused.body["problems"]]
     assert (line, path, "error") in problems
-    checked = (await owner("POST", "/configurations/check", {"text": text})).body
+    checked = (await owner("POST", "/check-configuration", {"text": text})).body
     assert checked["valid"] == (path == "pack.name")
     assert await store.configurations.versions("play") == []
 
@@ -195,4 +195,4 @@ async def test_a_text_may_be_large_and_no_larger(owner: Caller) -> None:
 
 
 async def test_the_schema_is_there_for_editors(owner: Caller) -> None:
-    assert (await owner("GET", "/configurations/schema")).body["title"] == "policy-config.yaml"
+    assert (await owner("GET", "/configuration-schema")).body["title"] == "policy-config.yaml"

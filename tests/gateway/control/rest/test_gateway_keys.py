@@ -161,7 +161,7 @@ async def test_leaked_keys(ada: Caller, owner: Caller, store: Store) -> None:
 
     strange = keys.generate().reveal()
     text = f"export KEY={made['key']}\n{forged} {strange}; again {made['key']} {access} kt_gk_short"
-    found = (await ada("POST", "/gateway-keys/identify", {"text": text})).body["data"]
+    found = (await ada("POST", "/identify-keys", {"text": text})).body["data"]
     told = [(one["kind"], one["known"], one["gateway_key"] and one["gateway_key"]["name"]) for one in found]
     assert told == [("gateway_key", True, "theirs"), ("gateway_key", False, None), ("access_key", True, None)]
     assert made["key"] not in str(found)
