@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import cache
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import Final
 
@@ -69,8 +69,8 @@ class _File(msgspec.Struct, frozen=True):
 class Price:
     """What one target's tokens cost from now on, in nano-USD; `max_output_tokens` bounds an answer."""
 
-    __slots__ = ("_cached", "_input", "_next", "_output", "_reasoning", "_then", "_threshold", "_until", "_written",
-                 "max_output_tokens")  # fmt: skip
+    __slots__ = ("_cached", "_dearest_input", "_dearest_output", "_input", "_next", "_output", "_reasoning", "_then",
+                 "_threshold", "_until", "_written", "max_output_tokens")  # fmt: skip
 
     def __init__(self, row: Row | Rates, following: Price | None = None, since: float = inf) -> None:
         """`following` takes over at `since`."""
@@ -78,6 +78,8 @@ class Price:
         self._cached = (row.input if row.cached is None else row.cached) * _PER_TOKEN - self._input
         self._written = (row.input if row.written is None else row.written) * _PER_TOKEN - self._input
         self._reasoning = (row.output if row.reasoning is None else row.reasoning) * _PER_TOKEN - self._output
+        self._dearest_input = self._input + max(self._written, 0.0)
+        self._dearest_output = self._output + max(self._reasoning, 0.0)
         self._next = following
         self._until = since
         self._then: Price | None = None
@@ -108,14 +110,15 @@ class Price:
         return round(cost)
 
     def ceiling(self, prompt: int, output: int | None, now: float) -> int:
-        """The most that a request of `prompt` tokens and at most `output` (None: what the model can) may cost."""
+        """The most that a request of `prompt` tokens and at most `output` (None: what the model can) may cost. 0.25 µs."""
         if now >= self._until:
             assert self._next is not None
             return self._next.ceiling(prompt, output, now)
-        price = self._then if self._then is not None and prompt > self._threshold else self
         completion = self.max_output_tokens if output is None else output
-        dearest = max(price._output, price._output + price._reasoning)
-        return round(prompt * (price._input + max(price._written, 0.0)) + completion * dearest)
+        if prompt > self._threshold:
+            assert self._then is not None
+            return self._then.ceiling(prompt, completion, now)
+        return ceil(prompt * self._dearest_input + completion * self._dearest_output)
 
 
 def price_of(provider: str, model: str, now: float) -> Price | None:

@@ -258,10 +258,10 @@ def test_what_others_have_spent_counts(limits: Limits, allowances: Allowances) -
     admit(limits, key).settle(1, T, 1)
     others = tell(allowances, key)
     others.tell_elsewhere(202611, 998)
-    admit(limits, key).settle(1, T, 1)
-    refuse(limits, key)
+    admit(limits, key, now=T + 1).settle(1, T, 1)
+    refuse(limits, key, now=T + 1)
     others.tell_elsewhere(202610, 10**12)
-    admit(limits, key)
+    admit(limits, key, now=T + 2)
     others.release()
 
 

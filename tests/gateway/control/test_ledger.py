@@ -105,6 +105,7 @@ async def test_what_one_machine_spends_another_knows(tmp_path: Path, store: Stor
         other.spend(0)
         await one.ledger.step()
         await other.ledger.step()
+        clock.now += 1.0
         with pytest.raises(BudgetExceeded, match=r"\$1.0000 of \$1.00"):
             other.spend(1)
         clock.now = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
