@@ -6,13 +6,44 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.deflate import Deflate, compress
-from gateway.frames import BINARY, CLOSE, PING, PONG, TEXT, Control, Message, Reader, close_payload, frame, read_close
+from gateway.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Control,
+    Message,
+    Reader,
+    close_payload,
+    frame,
+    read_close,
+)
 from gateway.websocket import COMPRESS_FROM, COMPRESS_TO, MAX_PER_TURN, Socket, SocketLimits, Sockets
 from tests.playbook import Clock, Transport
 
 LIMITS = SocketLimits(message_bytes=100_000)
+PIECES = [
+    frame(TEXT, b"a short text", masked=True),
+    frame(TEXT, b"x" * 125, masked=True),
+    frame(TEXT, b"x" * 126, masked=True),
+    frame(TEXT, b"", masked=True),
+    frame(BINARY, bytes(300), masked=True),
+    frame(TEXT, compress(b"compressed " * 20), masked=True, deflated=True),
+    b"\x01" + frame(TEXT, b"in two ", masked=True)[1:] + frame(CONTINUATION, b"parts", masked=True),
+    frame(PING, b"ping", masked=True),
+    frame(PONG, b"", masked=True),
+    frame(TEXT, b"\xff", masked=True),
+    b"\x83" + frame(TEXT, b"no such opcode", masked=True)[1:],
+    frame(TEXT, b"not masked", masked=False),
+    frame(CLOSE, close_payload(1000, "bye"), masked=True),
+]
+"""What a client may send, and what it may not, each in as many bytes as it takes."""
 
 
 class Listener:
@@ -156,6 +187,25 @@ async def test_our_own_messages_are_compressed_where_it_is_worth_it() -> None:
         play.socket.send_text("x" * size)
     assert [len(data) > 4000 for data in play.transport.writes] == [True, False, False, True]
     assert play.sent == [(TEXT, b"x" * size) for size in sizes]
+
+
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=6), st.lists(st.integers(1, 200), max_size=8))
+def test_it_does_not_matter_how_reads_are_cut(pieces: list[bytes], sizes: list[int]) -> None:
+    """Whole frames take a shorter way than parts of them; what is heard and answered is the same."""
+
+    async def hear(reads: list[bytes]) -> tuple[list[str], list[tuple[int, bytes]]]:
+        play = Played(deflate=True)
+        for read in reads:
+            play.socket.data_received(read)
+        return play.listener.events, play.sent
+
+    data = b"".join(pieces)
+    cut, at = [], 0
+    for size in [*sizes, len(data)]:
+        if at < len(data):
+            cut.append(data[at : at + size])
+            at += size
+    assert asyncio.run(hear(cut)) == asyncio.run(hear([data])) == asyncio.run(hear(pieces))
 
 
 # Pausing
