@@ -407,6 +407,7 @@ def test_what_the_control_process_is_asked(local: Play) -> None:
         "cookie": "session=1",
         "content-type": "application/json",
         "x-request-id": "mine",
+        "x-kt-local": "1",
         "x-forwarded-for": "127.0.0.1",
         "content-length": "2",
     }
@@ -520,10 +521,22 @@ def test_a_slow_client_is_not_the_control_processs_fault(local: Play) -> None:
     assert local.client.transcript[-1] == "2 bytes, end"
 
 
-def test_operator_paths_are_not_for_others(play: Play) -> None:
+@pytest.mark.parametrize("lines", [[], ["X-Kt-Local: 1"], ["X-KT-LOCAL:1", "x-kt-local: 1"]])
+def test_others_cannot_say_that_they_are_of_this_machine(play: Play, lines: list[str]) -> None:
+    """Who may see what the control process decides, and it is told who is local by the worker alone."""
     for path in ("/api/v1/keys", "/console", "/console/"):
-        play.open(path, method="GET")
-        assert play.client.transcript == ["refused: 404 not_found"]
+        handler = play.open(path, method="GET", headers=lines)
+        assert isinstance(handler, ControlRelay)
+        handler.on_body(b"")
+        assert "x-kt-local" not in {name.lower() for name in play.provider().headers}
+        play.provider().says(respond(b"{}"))
+
+
+def test_operator_paths_are_nowhere_else_where_they_have_an_address_of_their_own(local: Play) -> None:
+    local.application.serves_operators = False
+    for path in ("/api/v1/keys", "/console/", "/metrics"):
+        local.open(path, method="GET")
+        assert local.client.transcript == ["refused: 404 not_found"]
 
 
 # The table of paths
