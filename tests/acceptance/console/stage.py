@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from gateway.folders import audit_folder
 from gateway.key_usage import KeyUse
 from gateway.oversight import Referral
 from gateway.types import Decision, Phase, Usage, Verdict
-from tests.gateway_process import GatewayProcess, configuration, running_gateway
+from tests.gateway_process import PATIENCE, GatewayProcess, configuration, running_gateway
 
 PASSWORD: Final = "correct horse battery staple"
 OWNER: Final = "ada@example.com"
@@ -230,4 +231,13 @@ def _exchange(chance: random.Random, stage: Stage, number: int, at: float) -> li
 def furnished_gateway(folder: Path, *arguments: str) -> Iterator[GatewayProcess]:
     """A gateway on a state folder that was furnished already: `folder / "state"`."""
     with running_gateway(folder, CONFIGURATION, BATCH, arguments=arguments) as gateway:
+        wait_until_served(gateway)
         yield gateway
+
+
+def wait_until_served(gateway: GatewayProcess) -> None:
+    """Traffic does not wait for the control process, so the console may come a moment after `/readyz` says 200."""
+    deadline = time.monotonic() + PATIENCE
+    while gateway.get("/console/")[0] != 200:
+        assert time.monotonic() < deadline, gateway.log
+        time.sleep(0.02)  # as often as one asks

@@ -21,7 +21,7 @@ from playwright.sync_api import Browser
 
 from gateway.control.rest.table import ROUTES
 from tests.acceptance.console.browsing import PAGES, console, printed_link
-from tests.acceptance.console.stage import PASSWORD
+from tests.acceptance.console.stage import PASSWORD, wait_until_served
 from tests.gateway_process import PATIENCE, GatewayProcess, configuration, running_gateway
 from tests.provider import Request, ScriptedProvider, respond
 
@@ -177,6 +177,7 @@ def set_up(gateway: GatewayProcess) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_secret_shows_up_nowhere(opened: Browser, gateway: GatewayProcess, provider: ScriptedProvider) -> None:
+    wait_until_served(gateway)
     set_up(gateway)
     key = gateway.create_key("canary")
     heard = Heard()

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.acceptance.console.browsing import PHONE, console, printed_link, sign_in
-from tests.acceptance.console.stage import CONFIGURATION, DEVELOPER, PASSWORD
+from tests.acceptance.console.stage import CONFIGURATION, DEVELOPER, PASSWORD, wait_until_served
 from tests.gateway_process import PATIENCE, GatewayProcess, running_gateway
 
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]}
@@ -57,8 +57,8 @@ def test_a_key_from_its_creation_to_its_end(opened: Browser, gateway: GatewayPro
         expect(row).to_contain_text("journey")
         row.get_by_role("button").click()
         panel = page.get_by_role("dialog")
-        expect(panel.get_by_text("prompt-injection")).to_be_visible()
-        expect(panel.get_by_text("pii-detector")).to_be_visible()
+        expect(panel.locator(".steps")).to_contain_text("prompt-injection")
+        expect(panel.locator(".steps")).to_contain_text("pii-detector")
         panel.get_by_text("Audit records").click()
         expect(panel.get_by_text('"kind": "finish"')).to_be_visible()
         page.keyboard.press("Escape")
@@ -283,6 +283,7 @@ def test_the_menu_on_a_phone(opened: Browser, gateway: GatewayProcess) -> None:
 
 def test_from_the_set_up_link_to_an_invited_colleague(opened: Browser, tmp_path: Path) -> None:
     with running_gateway(tmp_path, CONFIGURATION) as gateway:
+        wait_until_served(gateway)
         link = printed_link(gateway)
         with console(opened, gateway.url) as watched:
             page = watched.open(link, "Set up the gateway")

@@ -18,7 +18,7 @@ from gateway.control.events.catalogue import INDEX_FILE
 from gateway.control.events.ingest import Catalogue, Indexer
 from gateway.folders import audit_folder
 from gateway.types import Decision, Phase, Usage, Verdict
-from tests.acceptance.console.stage import CONFIGURATION
+from tests.acceptance.console.stage import CONFIGURATION, wait_until_served
 from tests.gateway_process import PATIENCE, GatewayProcess, running_gateway
 
 EVENTS = 1_000_000
@@ -97,6 +97,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
     size = (state / INDEX_FILE).stat().st_size
     print(f"\n{EVENTS:,} events indexed in {took:.0f} s of CPU, {took / EVENTS * 1e6:.0f} µs each; {size / 1e6:.0f} MB")
     with running_gateway(folder, CONFIGURATION) as running:
+        wait_until_served(running)
         yield running
 
 

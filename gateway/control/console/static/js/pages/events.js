@@ -81,7 +81,7 @@ export function eventsPage(page, context) {
     held.length = 0;
     filled(place, () => api.get(`/events${query({ ...filter, limit: 50 })}`), render, { lines: 9 });
     stop = watch(filter, {
-      onevent: (event) => (paused ? held.push(event) > MOST && held.shift() : add([event])),
+      onevent: (event) => (paused ? hold(event) : add([event])),
       onstate: tell,
     });
   }
@@ -90,12 +90,17 @@ export function eventsPage(page, context) {
     show(state, status(paused ? `Paused${held.length ? `, ${held.length} new` : ""}` : open ? "Live" : "Connecting", open && !paused ? "live" : ""));
   }
 
+  function hold(event) {
+    held.push(event);
+    if (held.length > MOST) held.shift();
+    tell(true);
+  }
+
   function add(events) {
     if (!list) return events.length && place.isConnected ? reload() : undefined;
     const seen = new Set([...list.body.children].map((row) => row.dataset.id));
     list.add(events.filter((event) => !seen.has(event.id)).reverse(), { first: true, fresh: true });
     while (list.body.children.length > MOST) list.body.lastElementChild.remove();
-    if (paused) tell(true);
   }
 
   function render(found) {
