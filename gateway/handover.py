@@ -99,11 +99,16 @@ def said_ready(descriptor: int) -> bool:
 
 
 def copy_windows(source: Path, target: Path) -> None:
-    """Give a new run folder the limits' windows of the one before, so that no key begins its minute anew.
+    """Give a new run folder the limits' windows of the one before, so that no key begins its minute anew; and what they
+    are told apart by, so that other machines take both gateways for one.
 
     The files are sparse; only what they hold is read. What the gateway before charges later is not seen by the new one.
+    Money is not copied: each folder's sums are its own, and are added up in the store.
     """
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in ("node", "configuration-places.json"):
+        if (source / name).exists():
+            (target / name).write_bytes((source / name).read_bytes())
     for stale in target.glob("limits-*.slots"):
         stale.unlink()
     for path in source.glob("limits-*.slots"):

@@ -110,7 +110,7 @@ class Price:
         return round(cost)
 
     def ceiling(self, prompt: int, output: int | None, now: float) -> int:
-        """The most that a request of `prompt` tokens and at most `output` (None: what the model can) may cost. 0.25 µs."""
+        """The most that a request of `prompt` tokens and at most `output` (None: what the model can) may cost."""
         if now >= self._until:
             assert self._next is not None
             return self._next.ceiling(prompt, output, now)
