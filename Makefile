@@ -26,7 +26,7 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --g
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --build-deps-for editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-system deploy-tools docs run test acceptance screenshots test-image sdk-matrix policy-report lint format types bench bench-micro bench-websocket loadtest audit sbom lock clean
+.PHONY: help setup setup-dev setup-system deploy-tools docs run test acceptance screenshots test-image sdk-matrix policy-report lint format types bench bench-micro bench-sockets loadtest audit sbom lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -92,7 +92,7 @@ bench: $(DEV) ## Measure the gateway beside nginx and direct calls; print the ta
 bench-micro: $(DEV) ## Measure the gateway's own code, without kernel and network; fail when a gate is missed
 	$(BIN)/python -O -m loadtest.micro --check $(BENCH_ARGS)
 
-bench-websocket: $(DEV) ## Measure WebSockets beside nginx's proxying: CPU a message, latency, what an idle socket costs
+bench-sockets: $(DEV) ## Measure WebSockets beside nginx's proxying: CPU a message, latency, what an idle socket costs
 	$(BIN)/python -m loadtest.websocket $(BENCH_ARGS)
 
 loadtest: $(DEV) ## Run Locust against a gateway and a paced provider for LOADTEST_SECONDS (60)
