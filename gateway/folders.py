@@ -54,6 +54,11 @@ def audit_key(state: Path) -> Path:
     return state / "audit-key.pem"
 
 
+def audit_salts(audit: Path) -> Path:
+    """The salts of the commitments in an audit folder: beside the log, not in it."""
+    return audit.parent / "audit-salts"
+
+
 def store_url(state: Path, environment: Mapping[str, str] = os.environ) -> str:
     """`$KT_STORE_URL`, else a SQLite file in the state folder."""
     return environment.get("KT_STORE_URL") or f"sqlite:///{state / 'gateway.db'}"

@@ -30,6 +30,7 @@ import uvloop
 
 from gateway import metrics
 from gateway.application import GatewayApplication
+from gateway.audit.commitments import Commitments
 from gateway.audit.writer import DEFAULT_CHECKPOINTS, AuditLog, Checkpoints
 from gateway.config.load import load_text
 from gateway.config.schema import AuthMode, Gateway
@@ -40,7 +41,7 @@ from gateway.downstream.certificate import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS, 
 from gateway.downstream.head import HeadLimits
 from gateway.downstream.http import DownstreamLimits, Server
 from gateway.errors import Draining, InvalidAPIKey
-from gateway.folders import audit_key
+from gateway.folders import audit_key, audit_salts
 from gateway.json_depth import views
 from gateway.key_log import log_path
 from gateway.key_usage import KeyUsage
@@ -157,6 +158,7 @@ class Worker:
             retention_days=_retention_days(snapshot),
             key=audit_key(Path(options.audit_folder).parent),
             checkpoints=_checkpoints(snapshot),
+            commitments=Commitments(audit_salts(Path(options.audit_folder)), _committing(snapshot)),
         )
         self._audit.start()
         self.services = Services(
@@ -344,6 +346,8 @@ class Worker:
         self._upgrades.enabled = compiled.settings.gateway.websocket.enabled
         self._audit.retention_days = _retention_days(compiled.snapshot)
         self._audit.checkpoints = _checkpoints(compiled.snapshot)
+        if self._audit.commitments is not None:
+            self._audit.commitments.configurations = _committing(compiled.snapshot)
         logging.getLogger().setLevel(compiled.run_file.log_level.upper())
         self._announce(compiled)
         log.info("configuration in force", extra={"version": compiled.snapshot.version[:12]})
@@ -442,6 +446,12 @@ def _checkpoints(snapshot: Snapshot) -> Checkpoints:
     if not audits:
         return DEFAULT_CHECKPOINTS
     return Checkpoints(min(one.checkpoint_seconds for one in audits), min(one.checkpoint_records for one in audits))
+
+
+def _committing(snapshot: Snapshot) -> frozenset[str]:
+    """The configurations whose records have commitments in the place of addresses."""
+    audits = {id: one.pipeline.audit for id, one in snapshot.configurations.items()}
+    return frozenset(id for id, audit in audits.items() if audit is not None and audit.addresses == "committed")
 
 
 def _report_policy_error(kind: str, error: Exception) -> None:

@@ -44,6 +44,13 @@ class AuditLoggerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         int,
         Meta(ge=1, description="A signed checkpoint is made after so many records of a writer at the latest."),
     ] = 50_000
+    addresses: Annotated[
+        Literal["plain", "committed"],
+        Meta(
+            description="How the client's address stands in a record: as it is (`plain`), or as a salted commitment "
+            "(`committed`), so that `kt audit erase` can make the log forget whose it was."
+        ),
+    ] = "plain"
     content: Annotated[
         Literal["none", "hash"],
         Meta(

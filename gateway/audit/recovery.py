@@ -17,6 +17,7 @@ from pathlib import Path
 
 from gateway.audit.chain import Malformed, parse
 from gateway.audit.checkpoint import Notary
+from gateway.audit.commitments import Commitments
 from gateway.audit.journal import Journal, JournalBusy, JournalInvalid, Mark
 from gateway.audit.layout import MANIFEST, SegmentName, SegmentState, decode_header, microseconds, segments_of
 from gateway.audit.manifest import shared
@@ -46,12 +47,18 @@ def new_writer_id() -> str:
 
 
 def recover(
-    run_folder: Path, folder: Path, *, clock: Callable[[], float] = time.time, notary: Notary | None = None
+    run_folder: Path,
+    folder: Path,
+    *,
+    clock: Callable[[], float] = time.time,
+    notary: Notary | None = None,
+    commitments: Commitments | None = None,
 ) -> Recovered:
     """Finish what workers that are gone have left in the run folder's journals and in the audit folder.
 
-    `clock` gives Unix seconds; `notary` signs what is sealed. Blocks on the disk: not for an event loop. Raises OSError
-    when the disk refuses; what is not yet recovered is then still in the journals.
+    `clock` gives Unix seconds; `notary` signs what is sealed, `commitments` take the place of addresses. Blocks on the
+    disk: not for an event loop. Raises OSError when the disk refuses; what is not yet recovered is then still in the
+    journals.
     """
     done = Recovered()
     for path in sorted(run_folder.glob("audit-*.journal")):
@@ -62,26 +69,39 @@ def recover(
         except JournalInvalid as error:
             logger.error("%s; it is left as it is", error)
             continue
-        _finish_journal(journal, folder, clock, done, notary)
+        _finish_journal(journal, folder, clock, done, notary, commitments)
     for name, lost in _abandoned(folder):
         _finish_without_journal(name, lost, folder, clock, done, notary)
     return done
 
 
 def _finish_journal(
-    journal: Journal, folder: Path, clock: Callable[[], float], done: Recovered, notary: Notary | None
+    journal: Journal,
+    folder: Path,
+    clock: Callable[[], float],
+    done: Recovered,
+    notary: Notary | None,
+    commitments: Commitments | None,
 ) -> None:
     finished = False
     waiting = str(journal.path.absolute())
     try:
         try:
             series, standing = SegmentedChain.resume(
-                folder, journal.writer, journal.mark.sequence, clock(), journal=waiting, notary=notary
+                folder,
+                journal.writer,
+                journal.mark.sequence,
+                clock(),
+                journal=waiting,
+                notary=notary,
+                commitments=commitments,
             )
         except SegmentDamaged as error:
             # Nothing is added to evidence. The records go into a chain of their own.
             logger.error("cannot carry on the audit log of writer %s: %s", journal.writer, error)
-            series, standing = SegmentedChain(folder, new_writer_id(), journal=waiting, notary=notary), Standing()
+            own = new_writer_id()
+            series = SegmentedChain(folder, own, journal=waiting, notary=notary, commitments=commitments)
+            standing = Standing()
         except SegmentBusy:
             return
         try:

@@ -17,6 +17,7 @@ from typing import final
 
 from gateway.audit.chain import Chain
 from gateway.audit.checkpoint import Notary, Position
+from gateway.audit.commitments import Commitments
 from gateway.audit.layout import (
     FORMAT_VERSION,
     Header,
@@ -122,7 +123,8 @@ class SegmentedChain:
 
     `journal` is the absolute path of the file where the writer's records wait; it goes into the headers. Every method
     that writes raises OSError when the disk refuses, has then changed nothing that counts, and may be called again.
-    With a `notary`, every seal is signed, and what `checkpoint` is asked for.
+    With a `notary`, every seal is signed, and what `checkpoint` is asked for. `commitments` take the place of
+    addresses.
     """
 
     def __init__(
@@ -133,8 +135,10 @@ class SegmentedChain:
         journal: str,
         segment_bytes: int = SEGMENT_BYTES,
         notary: Notary | None = None,
+        commitments: Commitments | None = None,
     ) -> None:
         self.folder = folder
+        self._commitments = commitments
         self.writer = writer
         self.chain = Chain()
         self.in_flight = InFlight()
@@ -146,6 +150,8 @@ class SegmentedChain:
 
     def write(self, records: Sequence[bytes], now: float) -> None:
         """Append records, at most a few hundred. `now` is in Unix seconds."""
+        if self._commitments is not None:
+            records = self._commitments.apply(records, now)
         segment = self._segment
         if segment is not None and (segment.root or self._is_over(segment, now)):
             self.seal(now)
@@ -233,7 +239,15 @@ class SegmentedChain:
 
     @classmethod
     def resume(
-        cls, folder: Path, writer: str, mark: int | None, now: float, *, journal: str, notary: Notary | None = None
+        cls,
+        folder: Path,
+        writer: str,
+        mark: int | None,
+        now: float,
+        *,
+        journal: str,
+        notary: Notary | None = None,
+        commitments: Commitments | None = None,
     ) -> tuple[SegmentedChain, Standing]:
         """The chain of a writer that has ended, to be carried on where it stopped.
 
@@ -241,7 +255,7 @@ class SegmentedChain:
         line is cut off; what the writer could no longer tell the manifest is told now. Raises SegmentBusy while the
         writer lives, SegmentDamaged when the last segment does not hold together.
         """
-        series = cls(folder, writer, journal=journal, notary=notary)
+        series = cls(folder, writer, journal=journal, notary=notary, commitments=commitments)
         with exclusive(folder) as manifest:
             listed = _listed(manifest, writer)
             _remove_unborn(folder, writer, listed)

@@ -22,6 +22,7 @@ import msgspec
 
 from gateway.audit.chain import Chain, Link, Malformed, Unlinked, parse
 from gateway.audit.checkpoint import CHECKPOINTS, BadCheckpoint, Checkpoint, check_signatures, read_checkpoints
+from gateway.audit.commitments import committed, openings
 from gateway.audit.layout import (
     FORMAT_VERSION,
     MANIFEST,
@@ -90,6 +91,10 @@ class Report(msgspec.Struct):
     """Checkpoints that the log agrees with."""
     unsigned_records: int | None = None
     """Records after their writer's last checkpoint; None where neither key nor secret was given."""
+    commitments: int = 0
+    """Records that have a commitment in the place of an address."""
+    erased: int | None = None
+    """Those whose salt has been forgotten; None where the salts are not here."""
     problems: list[Problem] = []
 
     @property
@@ -132,16 +137,20 @@ def verify(
     public_key: Ed25519PublicKey | None = None,
     secret: Ratchet | None = None,
     checkpoints: Path | None = None,
+    salts: Path | None = None,
 ) -> Report:
     """Check a whole audit folder, with a public key or a first secret against its checkpoints too.
 
-    `checkpoints` is the checkpoint file, the folder's own unless given. Raises NothingToVerify, and OSError when a file
+    `checkpoints` is the checkpoint file, the folder's own unless given; `salts` the salts folder, for the report to say
+    how many commitments cannot be opened any more. Raises NothingToVerify, and OSError when a file
     cannot be read.
     """
     # Before the log: what is signed by now is in the files, what is signed later may not be.
     proof = public_key is not None or secret is not None
     signed = _Signed(checkpoints or folder / CHECKPOINTS, public_key, secret) if proof else None
-    return _Verification(folder, _snapshot(folder), progress, signed).run()
+    snapshot = _snapshot(folder)
+    known = frozenset(openings(salts)) if salts is not None else None
+    return _Verification(folder, snapshot, progress, signed, known).run()
 
 
 class _Signed:
@@ -243,10 +252,19 @@ class _Verification:
 
     _PROGRESS_BYTES = 1 << 20
 
-    def __init__(self, folder: Path, snapshot: _Snapshot, progress: Progress | None, signed: _Signed | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        snapshot: _Snapshot,
+        progress: Progress | None,
+        signed: _Signed | None,
+        known: frozenset[str] | None,
+    ) -> None:
+        """`known`: the commitments that can be opened, where the salts are here."""
         self.folder = folder
+        self._known = known
         self.snapshot = snapshot
-        self.report = Report()
+        self.report = Report(erased=None if known is None else 0)
         self._progress = progress
         self._signed = signed
         self._total = sum(file.size for file in snapshot.files.values())
@@ -343,6 +361,7 @@ class _Verification:
             try:
                 for size in walk.lines():
                     self._advance(size)
+                    self._count_commitment(walk.record)
                     if self._signed is not None:
                         self._meet(self._signed, name.writer, walk)
             finally:
@@ -355,6 +374,14 @@ class _Verification:
         elif walk.sealed and trusted:
             raise _Found(walk.number, Fault.UNSEALED, "sealed, and the manifest does not say so")
         return walk.chain
+
+    def _count_commitment(self, record: bytes) -> None:
+        commitment = committed(record)
+        if commitment is None:
+            return
+        self.report.commitments += 1
+        if self._known is not None and self.report.erased is not None:
+            self.report.erased += commitment not in self._known
 
     def _meet(self, signed: _Signed, writer: str, walk: _Walk) -> None:
         sequence = walk.chain.sequence - 1
@@ -371,13 +398,14 @@ class _Verification:
 
 
 class _Walk:
-    """A segment, line by line. `number` is the last line's number in the file."""
+    """A segment, line by line. `number` is the last line's number in the file, `record` what it holds."""
 
     def __init__(self, name: SegmentName, stream: BinaryIO, file: _File, chain: Chain | None) -> None:
         self.number = 0
         self.records = 0
         self.bytes = 0
         self.sealed = False
+        self.record = b""
         self._name = name
         self._stream = stream
         self._file = file
@@ -413,6 +441,7 @@ class _Walk:
             raise _Found(self.number, Fault.ADDED, "a line after the seal")
         try:
             self.chain, record = self.chain.step(line)
+            self.record = record
         except Malformed as error:
             raise _Found(self.number, Fault.ALTERED, str(error)) from None
         except Unlinked as error:

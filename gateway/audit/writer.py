@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 from gateway.audit.checkpoint import Notary
+from gateway.audit.commitments import Commitments, retire_salts
 from gateway.audit.journal import DEFAULT_CAPACITY, Journal, Mark
 from gateway.audit.layout import date_of, microseconds
 from gateway.audit.record import GapReason, gap_record
@@ -97,6 +98,7 @@ class AuditLog:
         "_written",
         "append",
         "checkpoints",
+        "commitments",
         "folder",
         "retention_days",
     )
@@ -111,6 +113,7 @@ class AuditLog:
         retention_days: int | None = None,
         key: Path | None = None,
         checkpoints: Checkpoints = DEFAULT_CHECKPOINTS,
+        commitments: Commitments | None = None,
         clock: Callable[[], float] = time.time,
         journal_bytes: int = DEFAULT_CAPACITY,
         segment_bytes: int = SEGMENT_BYTES,
@@ -118,8 +121,8 @@ class AuditLog:
         """Make the journal, `<run_folder>/audit-<worker>-<writer>.journal`, ready to append; `start` starts the writer.
 
         `retention_days` None keeps everything. `key` is the private key that signs checkpoints, made where there is
-        none; without a path nothing is signed. `clock` gives Unix seconds. Raises OSError where the run folder has no
-        room for the journal.
+        none; without a path nothing is signed. `commitments` take the place of addresses. `clock` gives Unix seconds.
+        Raises OSError where the run folder has no room for the journal.
         """
         writer = new_writer_id()
         run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -130,8 +133,14 @@ class AuditLog:
         self._clock = clock
         self._journal = Journal.create(path, writer, journal_bytes)
         self._notary = Notary(folder, key) if key is not None else None
+        self.commitments = commitments
         self._series = SegmentedChain(
-            folder, writer, journal=str(path), segment_bytes=segment_bytes, notary=self._notary
+            folder,
+            writer,
+            journal=str(path),
+            segment_bytes=segment_bytes,
+            notary=self._notary,
+            commitments=commitments,
         )
         self.checkpoints = checkpoints
         self._signed = 0
@@ -234,10 +243,12 @@ class AuditLog:
             self._checkpoint(now, moment)
         if self._next_recovery is not None and moment >= self._next_recovery:
             self._next_recovery = moment + RECOVERY_RETRY_SECONDS
-            recover(self._run_folder, self.folder, clock=self._clock, notary=self._notary)
+            recover(self._run_folder, self.folder, clock=self._clock, notary=self._notary, commitments=self.commitments)
             self._next_recovery = None
         if self.retention_days is not None and self._retired_on != date_of(now):
             retire(self.folder, self.retention_days, now, self._notary)
+            if self.commitments is not None:
+                retire_salts(self.commitments.folder, self.retention_days, now)
             self._retired_on = date_of(now)
 
     def _checkpoint(self, now: float, moment: float) -> None:

@@ -18,11 +18,12 @@ import msgspec
 import orjson
 
 from gateway.audit.checkpoint import begin_secret, key_id, private_key, public_pem, read_public_key
+from gateway.audit.commitments import Opener, forget
 from gateway.audit.ratchet import Ratchet
 from gateway.audit.reader import COLUMNS, Follower, Match, Reading, Row, time_of
 from gateway.audit.verify import NothingToVerify, Progress, Report, verify
 from gateway.commands.output import EXIT_FAILURE, EXIT_OK, EXIT_USAGE, fail, show, show_json, warn
-from gateway.folders import audit_folder, audit_key, state_folder
+from gateway.folders import audit_folder, audit_key, audit_salts, state_folder
 
 FOLLOW_SECONDS = 0.2
 """Between two looks at the segments; the writer itself looks every 50 ms."""
@@ -75,9 +76,19 @@ def group() -> None:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="The checkpoint file, best a copy from elsewhere.  [default: FOLDER's `checkpoints.jsonl`]",
 )
+@click.option(
+    "--salts",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The salts of commitments, to say which were erased.  [default: `audit-salts` beside FOLDER]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def verify_log(
-    folder: Path, public_key: Path | None, secret: Path | None, checkpoints: Path | None, as_json: bool
+    folder: Path,
+    public_key: Path | None,
+    secret: Path | None,
+    checkpoints: Path | None,
+    salts: Path | None,
+    as_json: bool,
 ) -> None:
     """Check every hash of an audit log and say where it does not hold together.
 
@@ -105,7 +116,14 @@ def verify_log(
         fail(str(error), code=EXIT_USAGE)
     try:
         with _progress() as progress:
-            report = verify(folder, progress, public_key=key, secret=first, checkpoints=checkpoints)
+            report = verify(
+                folder,
+                progress,
+                public_key=key,
+                secret=first,
+                checkpoints=checkpoints,
+                salts=salts or _salts_beside(folder),
+            )
     except NothingToVerify as error:
         fail(str(error), code=EXIT_USAGE)
     if as_json:
@@ -142,6 +160,9 @@ def _print_report(report: Report) -> None:
         parts.append(
             f"{_count(report.checkpoints, 'checkpoint')} ({_count(report.unsigned_records, 'record')} not signed yet)"
         )
+    if report.commitments:
+        erased = "their salts are not here" if report.erased is None else f"{report.erased:,} erased"
+        parts.append(f"{_count(report.commitments, 'commitment')} ({erased})")
     verdict = "the log is whole" if report.ok else _count(len(report.problems), "problem")
     click.echo(f"{', '.join(parts)}: {verdict}")
 
@@ -191,6 +212,40 @@ def begin_audit_secret() -> None:
     click.echo(str(first), nl=False)
 
 
+@group.command("erase")
+@click.argument("address")
+@click.option(
+    "--salts",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=lambda: audit_salts(_audit_folder()),
+    show_default="the state folder's `audit-salts`",
+    help="The salts folder.",
+)
+def erase(address: str, salts: Path) -> None:
+    """Make the audit log forget whose a client address was: for `addresses: committed`.
+
+    Every salt of ADDRESS is forgotten. Its records stay, and the log still verifies; what stands in them cannot be told
+    from a random number any more. A running gateway heeds it at once. Copies of the salts folder must be seen to
+    apart. Exit code 1 where there was nothing to forget.
+
+    \b
+    Examples:
+      kt audit erase 192.0.2.7
+      kt audit verify                       # 40 commitments (12 erased): the log is whole
+    """
+    try:
+        count = forget(salts, address) if salts.is_dir() else 0
+    except OSError as error:
+        fail(str(error))
+    click.echo(f"{_count(count, 'salt')} of {address} forgotten")
+    sys.exit(EXIT_OK if count else EXIT_FAILURE)
+
+
+def _salts_beside(folder: Path) -> Path | None:
+    beside = audit_salts(folder)
+    return beside if beside.is_dir() else None
+
+
 @group.command("tail")
 @_folder_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with new exchanges as they end.")
@@ -214,7 +269,7 @@ def tail(folder: Path, follow: bool, lines: int, key: str | None, status: str | 
         _follow(_existing(folder, may_come=True), lines, match, as_json)
         return
     reading = Reading(_existing(folder))
-    rows = reading.latest(lines, match)
+    rows = _opened(folder, reading.latest(lines, match))
     if as_json:
         _print_json_lines(rows)
     else:
@@ -229,6 +284,7 @@ def _follow(folder: Path, lines: int, match: Match, as_json: bool) -> None:
     rows: Iterable[Row] = deque(filter(match, follower.poll() if folder.is_dir() else ()), maxlen=lines)
     try:
         while True:
+            rows = _opened(folder, rows)
             if as_json:
                 _print_json_lines(rows)
             else:
@@ -258,13 +314,21 @@ def export(folder: Path, since: str | None, until: str | None, form: str, output
     """
     low, high = _moment(since, "--since"), _moment(until, "--until")
     reading = Reading(_existing(folder))
-    rows = reading.between(low, high)
+    rows = _opened(folder, reading.between(low, high))
     if output is None:
         _write(rows, form, sys.stdout)
     else:
         with output.open("w", encoding="utf-8", newline="") as file:
             _write(rows, form, file)
     _mention(reading)
+
+
+def _opened(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows with addresses in the place of commitments, of those that can be opened."""
+    opener = Opener(audit_salts(folder))
+    for row in rows:
+        client = row.get("client")
+        yield {**row, "client": opener.open(client)} if isinstance(client, str) and client.startswith("~") else row
 
 
 def _existing(folder: Path, *, may_come: bool = False) -> Path:

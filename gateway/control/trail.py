@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gateway.audit.commitments import Commitments
 from gateway.audit.record import change_record
 from gateway.audit.writer import AuditLog
 from gateway.control.store.errors import StoreError
 from gateway.errors import AuditUnavailable
-from gateway.folders import audit_folder, audit_key
+from gateway.folders import audit_folder, audit_key, audit_salts
 
 if TYPE_CHECKING:
     from gateway.control.store.store import Store
@@ -69,6 +70,7 @@ class TrailRecorder:
             self._run_folder,
             "control",
             key=audit_key(state_folder),
+            commitments=Commitments(audit_salts(audit_folder(state_folder))),
             journal_bytes=JOURNAL_BYTES,
         )
         opened.start()
