@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.audit.record import Outcome
+
 if TYPE_CHECKING:
-    from gateway.audit.record import Outcome
     from gateway.turn import Turn
     from gateway.uplink import Uplink
     from translators.realtime_answers import ServerEvent
@@ -57,8 +58,11 @@ class Turns:
         return None
 
     def begin(self, uplink: Uplink, turn: Turn, event: ServerEvent) -> None:
-        """The response of a turn has begun."""
+        """The response of a turn has begun. One of the same name that has not ended never will."""
         turn.response_id = event.of_response or ""
+        forgotten = self._under_way.get(turn.response_id)
+        if forgotten is not None:
+            self.finish(forgotten, Outcome.FAILED, 502, "upstream_invalid")
         turn.stream_id = event.stream_id
         self._under_way[turn.response_id] = turn
         self._lanes[uplink, event.stream_id] = turn

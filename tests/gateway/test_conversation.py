@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import (
@@ -947,3 +947,52 @@ def test_however_an_answer_is_cut_nothing_banned_leaves(talks: Callable[..., Tal
         assert heard_events[-1]["response"]["output"][0]["content"][0]["transcript"] == said
 
     cut()
+
+
+_TYPES = [
+    "session.update", "conversation.item.create", "response.create", "response.cancel", "response.steer", "error",
+    "session.created", "response.created", "response.done", "response.completed", "response.failed", "response.x.delta",
+    "response.output_item.added", "response.output_text.delta", "response.output_text.done", "conversation.item.done",
+    "response.content_part.done", "conversation.item.input_audio_transcription.delta",
+    "conversation.item.input_audio_transcription.completed", "response.output_audio.delta", "of.tomorrow",
+]  # fmt: skip
+_LEAVES = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "x", "banned phrase", "gpt-test", "a"])
+_ANY = st.recursive(
+    _LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["type", "id", "text", "content", "output", "model", "usage", "item"]), inner)
+    ),
+    max_leaves=6,
+)
+_EVENTS = st.fixed_dictionaries(
+    {"type": st.sampled_from(_TYPES) | _ANY},
+    optional={
+        name: _ANY | st.sampled_from(["a", "resp_1"])
+        for name in ("response", "response_id", "item", "item_id", "delta", "text", "transcript", "part", "session",
+                     "output_index", "content_index", "stream_id", "event_id", "error", "model", "input", "audio")
+    },
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("streaming", ["hold_done", "guard", "buffer"])
+@pytest.mark.parametrize("path", ["/v1/realtime?model=gpt-test", "/v1/responses"])
+def test_whatever_is_said_is_no_fault_of_the_gateway(talks: Callable[..., Talk], path: str, streaming: str) -> None:
+    text = GUARDED.replace("streaming: guard", f"streaming: {streaming}").replace("[output]", "[input, output]")
+
+    @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.lists(st.tuples(st.booleans(), _EVENTS), max_size=12))
+    def converse(said: list[tuple[bool, dict[str, Any]]]) -> None:
+        talk.join(path)
+        if talk.upgrade.kind.value == "responses":
+            talk.says(wish())
+            talk.socket.accepts()
+        for by_client, event in said:
+            if not talk.client_socket.is_open:
+                break
+            (talk.client_socket if by_client else talk.socket).says(event)
+        talk.leave()
+        talk.check()
+
+    talk = talks(text)
+    converse()
