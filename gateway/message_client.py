@@ -38,7 +38,7 @@ class MessageClient:
     ) -> None:
         """The answer begins."""
         self._status = status
-        if _EVENT_STREAM in fields:
+        if _EVENT_STREAM in fields.lower():  # a provider's own spelling of the name may have been passed on
             self._splitter = FrameSplitter()
         self.send(data, end=end, raw=raw)
 

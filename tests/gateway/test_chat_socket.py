@@ -56,6 +56,15 @@ def test_chunks_come_back_as_messages(talks: Callable[..., Talk]) -> None:
     assert talk.records[0]["operation"] == "chat"
 
 
+def test_a_provider_may_write_its_fields_as_it_likes(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    talk.join(PATH)
+    talk.says(ask(stream=True))
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+    talk.provider().says(head, event(piece("Hel")), event(b"[DONE]"), b"0\r\n\r\n")
+    assert talk.hears() == [piece("Hel"), b"[DONE]"]
+
+
 def test_requests_are_answered_in_their_order(talks: Callable[..., Talk]) -> None:
     talk = talks()
     talk.join(PATH)
