@@ -6,12 +6,16 @@ moment of writing (19 digits in its text), so that a client on the same machine 
 under way. It promises correct HTTP/1.1 towards well-behaved clients and proxies, and nothing about odd ones.
 
     python -m loadtest.provider --port 41900 --ttft-ms 200 --gap-ms 20 --chunks 100
+
+With `--faults N` every Nth request meets one of the faults of real providers, in turn: an error, a limit, a connection
+that is reset before the answer or in its middle, an answer that stops.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import enum
 import functools
 import json
 import os
@@ -51,6 +55,17 @@ class Pace:
     chunks: int = 20
     chunk_bytes: int = 320
     body_bytes: int = 1024
+    faults: int = 0
+
+
+class Fault(enum.Enum):
+    """What a provider may do wrong."""
+
+    ERROR = "error"
+    LIMIT = "limit"
+    RESET = "reset"
+    CUT = "cut"
+    STALL = "stall"
 
 
 @dataclass
@@ -61,6 +76,7 @@ class Counts:
     requests: int = 0
     streams_open: int = 0
     streams_cancelled: int = 0
+    faults: int = 0
 
 
 def _head(status: str, content_type: str, framing: str) -> bytes:
@@ -88,6 +104,8 @@ class Answers:
         self.not_found = _whole(
             "404 Not Found", {"error": {"message": "no such path", "type": "invalid_request_error"}}
         )
+        self.error = _whole("500 Internal Server Error", {"error": {"message": "it broke", "type": "server_error"}})
+        self.limit = _whole("429 Too Many Requests", {"error": {"message": "too fast", "type": "rate_limit_error"}})
         self.stream_head = _head("200 OK", "text/event-stream; charset=utf-8", "Transfer-Encoding: chunked")
         self.first = self._stamped({"role": "assistant"}, pace.chunk_bytes)
         self.event = self._stamped({}, pace.chunk_bytes)
@@ -144,9 +162,11 @@ class Answers:
 class Stream:
     """One answer on its way out: an event per tick, at times counted from the start so that delays do not add up."""
 
-    def __init__(self, connection: Connection, with_usage: bool) -> None:
+    def __init__(self, connection: Connection, with_usage: bool, fault: Fault | None = None) -> None:
         self._connection = connection
         self._with_usage = with_usage
+        self._breaks_after = connection.pace.chunks // 2 if fault in (Fault.CUT, Fault.STALL) else -1
+        self._fault = fault
         self._sent = 0
         pace = connection.pace
         self._gap = pace.gap_ms / 1000
@@ -169,6 +189,10 @@ class Stream:
         connection.write(event if self._sent else answers.stream_head + event)
         self._sent += 1
         self._due += self._gap
+        if self._sent == self._breaks_after:
+            if self._fault is Fault.CUT:
+                connection.abort()
+            return
         if not connection.full:
             self._schedule()
 
@@ -245,9 +269,16 @@ class Connection(asyncio.Protocol):
         self._keep_alive = self._parser.should_keep_alive()
         self.counts.requests += 1
         if self._path == b"/v1/chat/completions":
+            fault = self._next_fault()
+            if fault is Fault.RESET:
+                self.abort()
+                return
+            if fault in (Fault.ERROR, Fault.LIMIT):
+                self._answer(self.answers.error if fault is Fault.ERROR else self.answers.limit)
+                return
             if _true(body, b'"stream"'):
                 self.counts.streams_open += 1
-                self._stream = Stream(self, _true(body, b'"include_usage"'))
+                self._stream = Stream(self, _true(body, b'"include_usage"'), fault)
                 return
             answer = self.answers.completion
             if self.pace.ttft_ms:
@@ -260,6 +291,16 @@ class Connection(asyncio.Protocol):
         else:
             answer = self.answers.not_found
         self._answer(answer)
+
+    def abort(self) -> None:
+        """Close with a reset, whatever is under way."""
+        self._transport.abort()
+
+    def _next_fault(self) -> Fault | None:
+        if not self.pace.faults or self.counts.requests % self.pace.faults:
+            return None
+        self.counts.faults += 1
+        return list(Fault)[self.counts.faults % len(Fault)]
 
     def end_stream(self) -> None:
         """Called by the stream after its last byte."""
@@ -317,6 +358,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--chunks", type=int, default=default.chunks, help="events with text in a stream")
     parser.add_argument("--chunk-bytes", type=int, default=default.chunk_bytes, help="size of such an event's JSON")
     parser.add_argument("--body-bytes", type=int, default=default.body_bytes, help="size of an answer that is whole")
+    parser.add_argument(
+        "--faults", type=int, default=default.faults, help="every so many requests meet a fault; 0: none"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes that share the port")
     return parser.parse_args()
 
@@ -324,7 +368,14 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Start the workers, say where they listen, and wait for them."""
     arguments = _arguments()
-    pace = Pace(arguments.ttft_ms, arguments.gap_ms, arguments.chunks, arguments.chunk_bytes, arguments.body_bytes)
+    pace = Pace(
+        arguments.ttft_ms,
+        arguments.gap_ms,
+        arguments.chunks,
+        arguments.chunk_bytes,
+        arguments.body_bytes,
+        arguments.faults,
+    )
     listener = listen(arguments.port)
     port = listener.getsockname()[1]
     listeners = [listener, *(listen(port) for _ in range(arguments.workers - 1))]

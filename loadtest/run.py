@@ -19,6 +19,10 @@ GRACE_SECONDS = 60
 """How long Locust may take beyond the time that was asked for: to start, to stop its users, to write the report."""
 
 
+LIMITED_RPM = 30
+"""Low enough to be reached by one user in seconds."""
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest.run", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--seconds", type=int, default=60, help="how long (default 60)")
@@ -28,6 +32,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--gap-ms", type=float, default=20, help="the provider's time between tokens")
     parser.add_argument("--chunks", type=int, default=100, help="tokens in a stream")
     parser.add_argument("--workers", type=int, default=1, help="the gateway's workers")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="classes of loadtest/locustfile.py; none: all")
     return parser.parse_args()
 
 
@@ -48,11 +53,13 @@ def _locust(arguments: argparse.Namespace, running: stack.Gateway) -> int:
         ),
         *("--run-time", f"{arguments.seconds}s", "--stop-timeout", "10", "--reset-stats"),
         *("--host", f"http://{stack.HOST}:{running.server.port}", "--html", str(arguments.report)),
+        *arguments.scenarios,
     ]
     environ = {
         **os.environ,
         "LOADTEST_KEY": running.keys["default"],
         "LOADTEST_REFUSING_KEY": running.keys["refusing"],
+        "LOADTEST_LIMITED_KEY": running.keys["limited"],
         "PYTHONPATH": str(Path(__file__).parent.parent),
     }
     return subprocess.run(command, env=environ, timeout=arguments.seconds + GRACE_SECONDS).returncode
@@ -68,7 +75,9 @@ def main() -> int:
         try:
             with (
                 stack.provider(folder, **pace) as upstream,
-                stack.gateway(folder, {stack.MODEL: upstream.port}, workers=arguments.workers) as running,
+                stack.gateway(
+                    folder, {stack.MODEL: upstream.port}, workers=arguments.workers, rpm={"limited": LIMITED_RPM}
+                ) as running,
             ):
                 status = _locust(arguments, running)
         except stack.StartError as problem:

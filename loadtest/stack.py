@@ -299,6 +299,7 @@ def configurations(upstreams: Mapping[str, int]) -> dict[str, dict[str, Any]]:
         "decode": _configuration("decode", targets, both, {**audit, "dlp-filter": {**scan, "phase": ["output"]}}),
         "six": _configuration("six", targets, list(six), six),
         "refusing": _configuration("refusing", targets, both, {**audit, "dlp-filter": refuse}),
+        "limited": _configuration("limited", targets, ["audit-logger"], audit),
     }
 
 
@@ -318,15 +319,21 @@ def gateway(
     cores: set[int] | None = None,
     name: str = "gateway",
     workers: int = 1,
+    documents: Mapping[str, dict[str, Any]] | None = None,
+    rpm: Mapping[str, int] | None = None,
 ) -> Iterator[Gateway]:
-    """`kt gateway run` with all `configurations`, and keys made by `kt gateway-key create`, with limits set."""
+    """`kt gateway run` with all `configurations`, and keys made by `kt gateway-key create`, with limits set.
+
+    `documents` are configurations to take instead of these. `rpm` has the limit of a configuration's key, where it is
+    to be reached.
+    """
     command = kt_command()
     if command is None:
         raise StartError("`kt` is not installed. Next step: make setup")
     port = free_port()
     environ = {"KT_STATE_DIR": str(folder / f"{name}-state"), "LOADTEST_PROVIDER_KEY": "sk-loadtest"}
     options: list[str] = []
-    all_configurations = configurations(upstreams)
+    all_configurations = configurations(upstreams) if documents is None else documents
     for configuration, document in all_configurations.items():
         path = folder / f"{name}-{configuration}.yaml"
         path.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -335,14 +342,15 @@ def gateway(
     with running(name, arguments, port, folder, cores=cores, environ=environ, patience=60) as server:
         keyed = list(all_configurations)[1:]
         with ThreadPoolExecutor(len(keyed)) as together:
-            keys = dict(zip(keyed, together.map(lambda name: _create_key(command, name, environ), keyed), strict=True))
+            made = together.map(lambda name: _create_key(command, name, environ, (rpm or {}).get(name)), keyed)
+            keys = dict(zip(keyed, made, strict=True))
         for key in keys.values():
             _await_key(port, key, folder / f"{name}.log")
         yield Gateway(server, keys)
 
 
-def _create_key(command: str, configuration: str, environ: Mapping[str, str]) -> str:
-    limits = ["--rpm", "10000000", "--tpm", "1000000000"]
+def _create_key(command: str, configuration: str, environ: Mapping[str, str], rpm: int | None = None) -> str:
+    limits = ["--rpm", str(rpm or 10_000_000), "--tpm", "1000000000"]
     arguments = ["gateway-key", "create", "--name", f"loadtest-{configuration}", "--configuration-id", configuration]
     done = subprocess.run(
         [command, *arguments, *limits, "--json"],
