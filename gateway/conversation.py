@@ -31,6 +31,7 @@ from gateway.errors import (
     UpstreamAuthFailed,
     UpstreamReset,
     UpstreamStatus,
+    UpstreamTimeout,
 )
 from gateway.examination import Examination
 from gateway.exchange_queue import ExchangeQueue
@@ -78,6 +79,9 @@ class Session:
         self.binding = upgrade.binding
         self.id = services.next_id()
         self.deadline = self.total_deadline = _NEVER
+        self._examined_until = _NEVER
+        self._heard_at = 0.0
+        self._client_is_slow = False
         self._upgrade = upgrade
         self._realtime = upgrade.kind is SocketKind.REALTIME
         self._operation = Operation.REALTIME if self._realtime else Operation.RESPONSES
@@ -237,7 +241,8 @@ class Session:
         examination.begin()
         if self._examination is not None and self._client is not None:
             # What comes after it waits, so that the order stays.
-            self.deadline = examination.deadline
+            self._examined_until = examination.deadline
+            self._plan()
             self._paused = True
             self._client.pause_reading("examination")
 
@@ -275,7 +280,7 @@ class Session:
         self._examination = None
         if self._over or self._client is None:
             return
-        self.deadline = _NEVER
+        self._examined_until = _NEVER
         if self._paused:
             self._paused = False
             self._client.resume_reading("examination")
@@ -370,6 +375,8 @@ class Session:
             self.tell(error, turn.id, event.event_id, event.stream_id)
             return False
         self._turns.ask(uplink, turn)
+        self._heard_at = self.services.clock()
+        self._plan()
         return True
 
     def admit(self, turn: Turn, uplink: Uplink, max_output_tokens: int) -> None:
@@ -380,6 +387,7 @@ class Session:
 
     def unasked(self, uplink: Uplink) -> Turn:
         """A turn for a response that the provider makes by itself."""
+        self.deadline = 0.0  # planned by the next sweep, when the response has begun
         return self._new_turn(self._model or uplink.target.model)
 
     def _new_turn(self, model: str) -> Turn:
@@ -412,7 +420,7 @@ class Session:
         """The provider says something."""
         if self._over or self._client is None:
             return
-        began = self.services.clock()
+        began = self._heard_at = self.services.clock()
         try:
             self._provider.hear(uplink, message)
         except Exception as bug:
@@ -455,6 +463,7 @@ class Session:
 
     def on_paused(self) -> None:
         """The client reads slowly: so do we."""
+        self._client_is_slow = True
         if self._requests is not None:
             self._requests.on_paused()
         for uplink in self._uplinks.values():
@@ -462,6 +471,9 @@ class Session:
 
     def on_resumed(self) -> None:
         """The client has caught up."""
+        self._client_is_slow = False
+        self._heard_at = self.services.clock()
+        self._plan()
         if self._requests is not None:
             self._requests.on_resumed()
         for uplink in self._uplinks.values():
@@ -514,10 +526,30 @@ class Session:
         self._hang_up(GOING_AWAY, "")
 
     def on_deadline(self, now: float) -> None:
-        """A thread takes too long with a message."""
-        self.deadline = _NEVER
-        if self._examination is not None:
-            self._examination[0].overdue()
+        """A thread takes too long with a message, or a provider with its responses."""
+        if self._examined_until < now:
+            self._examined_until = _NEVER
+            if self._examination is not None:
+                self._examination[0].overdue()
+        if self._answered_until < now:
+            error = UpstreamTimeout("The provider has not answered in time.")
+            for turn in self._turns.finish_all(Outcome.FAILED, error.status, error.code):
+                self.tell(error, turn.id, turn.event_id, turn.stream_id)
+        self._plan()
+
+    def _plan(self) -> None:
+        """When the sweep must look at it next. What is heard meanwhile moves the moment on, which is seen then: to plan
+        anew for each message would cost more than the message."""
+        self.deadline = min(self._examined_until, self._answered_until)
+
+    @property
+    def _answered_until(self) -> float:
+        """How long its providers may be silent: for ever while none is asked, or while a slow client holds them up."""
+        if not len(self._turns) or self._client_is_slow:
+            return _NEVER
+        timeouts = [uplink.target.destination.timeouts for uplink in self._uplinks.values()]
+        waits = [one.idle_seconds if self._turns.under_way else one.first_byte_seconds for one in timeouts]
+        return self._heard_at + max(waits, default=0.0)
 
     def _fault(self, bug: Exception) -> None:
         """A bug of ours is not the client's business, but it is logged whole, and the conversation ends."""
@@ -536,7 +568,7 @@ class Session:
         if self._requests is not None:
             self._requests.end(error)
         self._over = True
-        self.deadline = _NEVER
+        self.deadline = self._examined_until = _NEVER
         self.services.active.discard(self)
         if self._client is not None:
             self._meters.open.dec()

@@ -145,7 +145,11 @@ class ProviderSide:
         if event.begins:
             return self._begun(uplink, event)
         if event.type != "error":
-            return self._turns.of(uplink, event)
+            turn = self._turns.of(uplink, event)
+            if turn is None and event.answers and (event.of_response is not None or not self._realtime):
+                # Its beginning was not seen, or it was given up: what comes of it is judged all the same.
+                turn = self._begin_unasked(uplink, event)
+            return turn
         failed = self._turns.failed(uplink, event)
         if failed is not None:
             self._turns.finish(failed, Outcome.FAILED, 502, "provider_error")
@@ -159,6 +163,9 @@ class ProviderSide:
             self._turns.begin(uplink, turn, event)
             turn.listen(realtime=self._realtime)
             return turn
+        return self._begin_unasked(uplink, event)
+
+    def _begin_unasked(self, uplink: Uplink, event: ServerEvent) -> Turn:
         turn = self._speaker.unasked(uplink)
         self._turns.begin(uplink, turn, event)
         try:

@@ -45,7 +45,7 @@ class Strays:
     def feed(self, binding: Binding, event: ServerEvent, message: bytes) -> list[bytes]:
         """What goes to the client for one event: the very object where nothing changes, an error where a policy
         refuses it."""
-        if not event.transcribes and event.item is None:
+        if not (event.transcribes or event.answers or event.item is not None):
             return [message]
         try:
             if binding.configuration.pipeline.delivery is Delivery.BUFFER:

@@ -81,6 +81,11 @@ class ServerEvent(msgspec.Struct, gc=False, rename={"spoken": "transcript"}):
         return self.type == "response.created"
 
     @property
+    def answers(self) -> bool:
+        """It is part of a response."""
+        return self.type.startswith("response.") and not self.type.startswith("response.steer.")
+
+    @property
     def ends(self) -> bool:
         """A response is over, well or not."""
         return self.type in _ENDS

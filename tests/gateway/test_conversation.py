@@ -996,3 +996,56 @@ def test_whatever_is_said_is_no_fault_of_the_gateway(talks: Callable[..., Talk],
 
     talk = talks(text)
     converse()
+
+
+# Silence, and what comes too late
+
+
+def test_a_provider_that_does_not_begin_in_time(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(target(timeouts="{first_byte_seconds: 5, idle_seconds: 20}")))
+    talk.join()
+    talk.advance(100)
+    talk.says({**CREATE, "event_id": "mine"})
+    talk.advance(4)
+    assert talk.hears() == []
+    talk.advance(2)
+    (error,) = talk.hears()
+    assert (error["error"]["code"], error["error"]["event_id"]) == ("upstream_timeout", "mine")
+    assert (talk.turns[0]["outcome"], talk.turns[0]["status"]) == ("failed", 504)
+    assert talk.client_socket.is_open
+
+
+def test_a_provider_that_stops_in_the_middle(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(target(timeouts="{first_byte_seconds: 5, idle_seconds: 20}")))
+    talk.join("/v1/responses")
+    talk.says(wish())
+    talk.socket.accepts()
+    talk.socket.says(responses("x")[0])
+    talk.hears()
+    talk.advance(19)
+    assert talk.hears() == []
+    talk.advance(2)
+    assert talk.hears()[0]["error"]["code"] == "upstream_timeout"
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime?model=gpt-test", "/v1/responses"])
+def test_an_answer_without_its_beginning_is_guarded_all_the_same(talks: Callable[..., Talk], path: str) -> None:
+    talk = talks(GUARDED)
+    talk.join(path)
+    if talk.upgrade.kind.value == "responses":
+        talk.says(wish(stream_id="other"))
+        talk.socket.accepts()
+        events = responses("A banned ", "phrase, and")[1:]
+    else:
+        events = answer("A banned ", "phrase, and")[4:]
+    talk.socket.says(*events)
+    heard_events = talk.hears()
+    assert "".join(one.get("delta", "") for one in heard_events) == "A [REDACTED:term], and"
+    assert b"banned" not in b"".join(orjson.dumps(one) for one in heard_events)
+
+
+def test_a_piece_without_any_name_is_guarded_all_the_same(talks: Callable[..., Talk]) -> None:
+    talk = talks(GUARDED)
+    talk.join()
+    talk.socket.says({"type": "response.output_text.done", "text": "a banned phrase"})
+    assert talk.hears()[0]["text"] == "a [REDACTED:term]"
