@@ -146,7 +146,7 @@ def test_a_configuration_is_checked_changed_and_rolled_back(opened: Browser, gat
         area.fill(CONFIGURATION.replace("- pii-detector", "- pii-detecter"))
         expect(page.locator(".problems")).to_contain_text("pii-detecter")
         expect(save).to_be_disabled()
-        for number, text in ((1, CONFIGURATION.replace("- pii-detector\n", "")), (2, CONFIGURATION + "# more\n")):
+        for number, text in ((1, CONFIGURATION.replace("  - pii-detector\n", "")), (2, CONFIGURATION + "# more\n")):
             area.fill(text)
             expect(save).to_be_enabled()
             save.click()

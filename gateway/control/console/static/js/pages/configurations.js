@@ -40,6 +40,8 @@ export function configurationPage(page, context, id) {
     const findings = h("div", { role: "status" }, h("span", { class: "soft" }, "Being checked."));
     const versions = h("div");
     const state = h("span", {}, inForce(configuration));
+    const origin = h("span", {}, originOf(configuration));
+    const giveBack = button("Give back to the file", { kind: "quiet", hidden: configuration.source === "file", onclick: release });
     const area = editor(text, { label: `Text of ${id}`, readonly: !manages, oninput: check });
     const save = button("Save and bring into force", { kind: "main", disabled: true, onclick: ask });
     const compare = button("Compare", { disabled: true, onclick: () => dialog("What would change", () => difference(base, area.text), { broad: true }) });
@@ -52,8 +54,7 @@ export function configurationPage(page, context, id) {
     loadVersions();
 
     return [
-      head(id, h("span", {}, configuration.source === "file" ? "From a file. What is saved here takes its place, and the file can be given back its say." : `Kept here, version ${configuration.number}. `, " ", state),
-        manages && configuration.source === "store" && button("Give back to the file", { kind: "quiet", onclick: release }), ),
+      head(id, h("span", {}, origin, " ", state), manages && giveBack),
       h("div", { class: "columns" },
         h("div", { class: "form" }, area, manages && h("div", { class: "bar" }, save, compare, discard, h("span", { class: "faint grow" }, "Esc, then Tab leaves the editor"))),
         h("div", { class: "form" }, card("Checks", h("div", { class: "body" }, findings)), card("Versions", versions))),
@@ -113,7 +114,8 @@ export function configurationPage(page, context, id) {
       base = wanted;
       area.text = wanted;
       number = now.number;
-      configuration.source = "store";
+      giveBack.hidden = false;
+      show(origin, originOf(now));
       show(state, inForce(now));
       toast(now.in_force ? "In force in every worker" : "Saved; the workers take it in a moment");
       check();
@@ -171,5 +173,9 @@ export function configurationPage(page, context, id) {
     }
   }
 }
+
+const originOf = (one) => (one.source === "file"
+  ? "From a file. What is saved here takes its place, and the file can be given back its say."
+  : `Kept here, version ${one.number}.`);
 
 const inForce = (one) => status(one.in_force ? "in force in every worker" : "on its way to the workers", one.in_force ? "good" : "warn");
