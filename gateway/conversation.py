@@ -15,7 +15,7 @@ It is driven by calls from its two sides (`socket_ports`) and knows nothing of f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -36,14 +36,14 @@ from gateway.errors import (
 from gateway.examination import Examination
 from gateway.exchange_queue import ExchangeQueue
 from gateway.provider_side import ProviderSide, outcome_of
+from gateway.said import Said
 from gateway.socket_ports import GOING_AWAY, INTERNAL_ERROR, NORMAL, VANISHED, Message, Socket, SocketKind, close_code
 from gateway.strays import Strays
-from gateway.turn import Asked, Turn
+from gateway.turn import Turn
 from gateway.turns import Turns
-from gateway.types import Decision, Operation, TextPart, Verdict
+from gateway.types import Operation, TextPart, Verdict
 from gateway.uplink import Uplink
 from policy.restore import Memory
-from policy.steps import STRICTNESS
 from translators.realtime import as_request, in_lane, is_audio, wished_model
 from translators.realtime_answers import error_event
 
@@ -52,11 +52,8 @@ if TYPE_CHECKING:
     from gateway.services import Services
     from gateway.socket_ports import Conversation, Upgrade
     from translators.realtime import ClientEvent
-    from translators.tools import Declared
 
 _NEVER: Final = float("inf")
-MAX_REMEMBERED: Final = 1024 * 1024
-"""Bytes said since the last response that are kept for policies which compare an answer with its request."""
 _NAMING: Final = (b"model", b"response.", b"tools", b"\\u")
 """What a client's message has in it if somebody has to read it, whatever the policies."""
 _CLIENT_GONE: Final = 499
@@ -102,10 +99,7 @@ class Session:
         self._turns = Turns(upgrade.peer, realtime=self._realtime)
         self._strays = Strays(services, self.id, self._operation.value, self._model, self._memory)
         self._provider = ProviderSide(self, self._turns, self._strays, self._memory, realtime=self._realtime)
-        self._tools: Sequence[Declared] = ()
-        self._texts: list[TextPart] = []
-        self._size = 0
-        self._decisions: dict[str, Decision] = {}
+        self._said = Said()
 
     def __repr__(self) -> str:
         state = "over" if self._over else "open" if self._client is not None else "opening"
@@ -317,7 +311,8 @@ class Session:
             return
         values = {**names_for(self.binding, event, uplink.target), **self._texts_of(examination)}
         data = event.with_strings(values)
-        self._note(examination, event)
+        self._said.note_decisions(examination.decisions)
+        self._said.note(event, texts=self.binding.configuration.pipeline.asks_context)
         if event.creates and not self._ask(examination, event, uplink):
             return
         if data is event.message:
@@ -346,22 +341,6 @@ class Session:
         if not examination.originals:
             return examination.values
         return self._memory.adopt(examination.values, examination.originals)
-
-    def _note(self, examination: Examination, event: ClientEvent) -> None:
-        """Remember what the next response replies to."""
-        self._note_decisions(examination.decisions)
-        self._size += len(event.message)
-        if self.binding.configuration.pipeline.asks_context:
-            if (tools := event.tools) is not None:
-                self._tools = tools
-            if self._size < MAX_REMEMBERED:
-                self._texts += event.texts()
-
-    def _note_decisions(self, decisions: Sequence[Decision]) -> None:
-        for decision in decisions:
-            known = self._decisions.get(decision.policy)
-            if known is None or STRICTNESS[decision.verdict] > STRICTNESS[known.verdict]:
-                self._decisions[decision.policy] = decision
 
     def _ask(self, examination: Examination, event: ClientEvent, uplink: Uplink) -> bool:
         """A response is wanted. False: the key's limits or the audit log do not allow it, and the client was told."""
@@ -393,12 +372,8 @@ class Session:
     def _new_turn(self, model: str) -> Turn:
         """A turn that replies to what has been said since the one before."""
         turn = Turn(self.services, self.binding, self._operation.value, model, socket_id=self.id)
-        turn.input_decisions = tuple(self._decisions.values())
-        turn.asked = Asked(tuple(self._texts), self._tools, self._size)
         turn.originals = self._memory.originals
-        self._decisions = {}
-        self._texts = []
-        self._size = 0
+        self._said.give(turn)
         return turn
 
     def _refuse(self, examination: Examination, error: GatewayError) -> None:
@@ -436,7 +411,7 @@ class Session:
         turn = Turn(self.services, self.binding, self._operation.value, self._model, socket_id=self.id)
         screening = pipeline.screen(turn.subject, (TextPart(text, path="transcript"),))
         if screening.verdict in (Verdict.ALLOW, Verdict.REDACT):
-            self._note_decisions(screening.decisions)
+            self._said.note_decisions(screening.decisions)
             return None
         error = refusal_of(screening)
         turn.input_decisions = screening.decisions
@@ -577,7 +552,7 @@ class Session:
         self._turns.finish_all(outcome, status, code or None)
         if self._record is not None:
             opened = self._client is not None
-            decisions = (*self._decisions.values(), *self._strays.decisions)
+            decisions = (*self._said.decisions, *self._strays.decisions)
             self._record.finish(
                 outcome, 101 if opened else status, code or None, self._uplinks.values(), self._bytes_sent, decisions
             )
