@@ -116,7 +116,7 @@ class Reader:
 
     __slots__ = (
         "_at", "_buffer", "_compressed", "_count", "_inflates", "_joined", "_masked", "_max_size", "_need", "_opcode",
-        "_pieces", "_waiting",
+        "_partial",
     )  # fmt: skip
 
     def __init__(self, *, masked: bool, max_size: int, inflates: bool = False) -> None:
@@ -127,9 +127,9 @@ class Reader:
         self._inflates = inflates
         self._buffer = b""
         self._at = 0
-        # A frame that comes in many reads: collected here until `_need` bytes are there, then joined once.
-        self._pieces: list[bytes] = []
-        self._waiting = 0
+        # A frame that comes in many reads: collected here until `_need` bytes are there. Not as a list of the reads: of
+        # one byte each they would take forty times the memory that is counted.
+        self._partial = bytearray()
         self._need = 0
         # A message that comes in many frames; `_opcode` is CONTINUATION while there is none.
         self._opcode = CONTINUATION
@@ -144,24 +144,23 @@ class Reader:
     @property
     def held(self) -> int:
         """Bytes that are kept because their frame or message is not whole."""
-        return len(self._buffer) - self._at + self._waiting + len(self._joined)
+        return len(self._buffer) - self._at + len(self._partial) + len(self._joined)
 
     def drop(self) -> None:
         """Forget what is held: the reader is of no more use."""
         self._buffer = b""
         self._at = 0
-        self._pieces.clear()
-        self._joined.clear()
+        self._partial = bytearray()
+        self._joined = bytearray()
 
     def feed(self, data: bytes) -> None:
         """Take what was read."""
-        if self._pieces:
-            self._pieces.append(data)
-            self._waiting += len(data)
-            if self._waiting >= self._need:
-                self._buffer = b"".join(self._pieces)
-                self._at = self._waiting = 0
-                self._pieces.clear()
+        if self._partial:
+            self._partial += data
+            if len(self._partial) >= self._need:
+                self._buffer = bytes(self._partial)
+                self._at = 0
+                self._partial = bytearray()
         elif self._at == len(self._buffer):
             self._buffer = data
             self._at = 0
@@ -173,7 +172,7 @@ class Reader:
         """The ordinary read: nothing was held, and it is one whole message, in one frame, not compressed. None: it is
         something else, to be fed. Raises FrameError. 40 % less than `feed` and `next`."""
         size = len(data)
-        if self._buffer or self._pieces or self._opcode or size < 6:
+        if self._buffer or self._partial or self._opcode or size < 6:
             return None
         first, second = data[0], data[1]
         masked = self._masked
@@ -204,7 +203,7 @@ class Reader:
     def next(self) -> Message | Control | None:
         """The next message or control frame, or None: more must be read. Raises FrameError; after that the reader is of
         no more use."""
-        while not self._pieces:
+        while not self._partial:
             data, at = self._buffer, self._at
             rest = len(data) - at
             if rest < 2:
@@ -247,9 +246,7 @@ class Reader:
         rest = self._buffer[self._at :]
         self._buffer = b""
         self._at = 0
-        if rest:
-            self._pieces.append(rest)
-        self._waiting = len(rest)
+        self._partial += rest
         self._need = need
 
     def _check(self, first: int, second: int, length: int) -> None:

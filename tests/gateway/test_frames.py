@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -181,6 +182,21 @@ def test_a_frame_in_many_reads_is_joined_once() -> None:
     assert repr(reader) == "<Reader 0 bytes held>"
 
 
+def test_reads_of_one_byte_each_take_no_more_memory_than_is_counted() -> None:
+    data = frame(BINARY, bytes(50_000), masked=True)
+    reader = Reader(masked=True, max_size=1 << 20)
+    tracemalloc.start()
+    try:
+        for piece in byte_by_byte(data[:40_000]):
+            reader.feed(piece)
+            reader.next()
+        used = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert reader.held == 40_000
+    assert used < 4 * reader.held
+
+
 @given(st.binary(max_size=2000), st.binary(min_size=4, max_size=4))
 def test_a_mask_is_what_the_rfc_says(payload: bytes, key: bytes) -> None:
     masked = mask(payload, key)
@@ -343,7 +359,7 @@ frames_of_all_kinds = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(frames_of_all_kinds, min_size=1, max_size=8))
 def test_wsproto_is_of_the_same_opinion(frames: list[bytes]) -> None:
     """The same messages from the same bytes, and the same refusals; but it sees in the middle of a message what we see
