@@ -192,6 +192,33 @@ async def test_over_tls(tmp_path: Path) -> None:
         assert (await client.close(4000)).code == 4000
 
 
+async def test_the_gateway_compresses_by_itself(tmp_path: Path) -> None:
+    """For a client whose provider does without."""
+    async with gateway_before(tmp_path, Echo()) as gateway:
+        gateway.compresses = True
+        client = await gateway.connect(compress=True)
+        assert client.compressed
+        for message in ("hello", "x" * 10_000, b"y" * 10_000, "z" * MIB):
+            await client.send(message)
+            assert await client.receive() == message
+
+
+async def test_a_connection_that_has_served_requests_can_become_a_socket(tmp_path: Path) -> None:
+    async with gateway_before(tmp_path, Echo()) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        fields = f"host: localhost\r\nauthorization: Bearer {KEY.decode()}\r\n"
+        upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+        nonce = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        writer.write(
+            f"GET /v1/models HTTP/1.1\r\n{fields}\r\nGET {REALTIME} HTTP/1.1\r\n{fields}{upgrade}{nonce}\r\n".encode()
+        )
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        assert b"HTTP/1.1 101 " in await reader.readuntil(b"\r\n\r\n")
+        writer.write(frame(TEXT, b"hello", masked=True))
+        assert await reader.readexactly(7) == b"\x81\x05hello"
+        writer.close()
+
+
 # Refusals
 
 
