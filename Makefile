@@ -10,6 +10,7 @@ REPORT_ARGS ?=
 MATRIX_ARGS ?=
 LOADTEST_SECONDS ?= 60
 LOADTEST_USERS ?= 50
+SOAK_SECONDS ?= 1200
 
 # Bytecode is written whatever the surroundings say: without it a gateway takes 1.4 s to start instead of 0.7.
 export PYTHONDONTWRITEBYTECODE :=
@@ -26,7 +27,7 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --g
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --build-deps-for editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-system deploy-tools docs run test acceptance screenshots test-image sdk-matrix policy-report lint format types bench bench-micro bench-sockets loadtest audit sbom lock clean
+.PHONY: help setup setup-dev setup-system deploy-tools docs run test acceptance screenshots test-image sdk-matrix policy-report lint format types bench bench-micro bench-sockets loadtest soak audit sbom lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -103,6 +104,9 @@ audit: $(AUDIT) ## Look for known vulnerabilities in what the lock files name (A
 
 sbom: $(AUDIT) ## Write build/sbom.cdx.json, a CycloneDX bill of materials of the gateway
 	@.tools/audit/bin/python .ci/supply_chain.py sbom requirements.lock build/sbom.cdx.json
+
+soak: $(DEV) ## Mix everything, with faults, for SOAK_SECONDS (1200); fail when an event is lost or anything grows
+	$(BIN)/python -m loadtest.soak --seconds $(SOAK_SECONDS)
 
 lock: $(DEV) ## Resolve the lock files anew (on the lowest Python supported, 3.11)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "make lock: .venv must be of Python 3.11: make clean, then make lock PYTHON=python3.11")'
