@@ -47,12 +47,22 @@ class Strays:
         refuses it."""
         if not (event.transcribes or event.answers or event.item is not None):
             return [message]
+        own = event.repeats_client and message.find(b'"input_audio"') < 0
         try:
+            if own:
+                return self._restored(message)
             if binding.configuration.pipeline.delivery is Delivery.BUFFER:
                 return self._judged_whole(binding, event, message)
             return self._guarded(binding, event, message)
         except GatewayError as error:
             return [error_event(error, self._socket_id, realtime=True)]
+
+    def _restored(self, message: bytes) -> list[bytes]:
+        """The client's own words, which were screened when they came, with the values that left as placeholders."""
+        if not self._memory.originals:
+            return [message]
+        editor = self._editor(PolicyChange(None, Restorer(self._memory.originals)))
+        return editor.feed(message) + editor.finish()
 
     def _guarded(self, binding: Binding, event: ServerEvent, message: bytes) -> list[bytes]:
         item = event.of_item or ""

@@ -41,6 +41,8 @@ def is_audio_delta(message: bytes) -> bool:
 
 class _Item(msgspec.Struct, gc=False):
     id: str | None = None
+    type: str | None = None
+    role: str | None = None
 
 
 class _Response(msgspec.Struct, gc=False):
@@ -74,6 +76,12 @@ class ServerEvent(msgspec.Struct, gc=False, rename={"spoken": "transcript"}):
     @property
     def of_item(self) -> str | None:
         return self.item_id or (self.item.id if self.item is not None else None)
+
+    @property
+    def repeats_client(self) -> bool:
+        """It shows an item that a client has written; what a user was heard to say is none."""
+        item = self.item
+        return item is not None and (item.role in ("user", "system") or item.type == "function_call_output")
 
     @property
     def begins(self) -> bool:

@@ -1049,3 +1049,29 @@ def test_a_piece_without_any_name_is_guarded_all_the_same(talks: Callable[..., T
     talk.join()
     talk.socket.says({"type": "response.output_text.done", "text": "a banned phrase"})
     assert talk.hears()[0]["text"] == "a [REDACTED:term]"
+
+
+def shown(content: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    one = {"id": "item_7", "type": "message", "role": "user", "content": content, **more}
+    return {"type": "conversation.item.done", "item": one}
+
+
+def test_a_clients_own_words_are_shown_to_it_as_it_wrote_them(talks: Callable[..., Talk]) -> None:
+    talk = talks(GUARDED.replace("redact", "block"))
+    talk.join()
+    echo = shown([{"type": "input_text", "text": "a banned phrase"}])
+    talk.socket.says(echo)
+    assert talk.hears() == [echo]
+    talk.socket.says(shown([{"type": "input_audio", "transcript": "a banned phrase"}]))
+    assert talk.hears()[0]["error"]["code"] == "output_blocked"
+    talk.socket.says(shown([{"type": "output_text", "text": "a banned phrase"}], role="assistant"))
+    assert talk.hears()[0]["error"]["code"] == "output_blocked"
+
+
+def test_a_clients_own_words_are_shown_with_its_values(talks: Callable[..., Talk]) -> None:
+    policies = "\n  pii-detector: {entities: [email], restore: true}\n"
+    talk = talks(configuration(policies=policies, chain="pii-detector"))
+    talk.join()
+    talk.says(item("I am a@example.com"))
+    talk.socket.says(shown(talk.told()[0]["item"]["content"]))
+    assert talk.hears()[0]["item"]["content"][0]["text"] == "I am a@example.com"
