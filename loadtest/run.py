@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from loadtest import stack
 
@@ -39,6 +40,13 @@ def _arguments() -> argparse.Namespace:
 def _spawn_rate(users: int, seconds: int) -> int:
     """Users a second, so that all are there after a tenth of the time."""
     return math.ceil(10 * users / seconds)
+
+
+def _documents(port: int) -> dict[str, dict[str, Any]]:
+    """The configurations that the scenarios use; each but the first gets a key."""
+    all_ = stack.configurations({stack.MODEL: port})
+    limited = {**all_["default"], "pack": {"name": "limited"}}
+    return {**{name: all_[name] for name in ("bare", "default", "refusing")}, "limited": limited}
 
 
 def _locust(arguments: argparse.Namespace, running: stack.Gateway) -> int:
@@ -76,7 +84,11 @@ def main() -> int:
             with (
                 stack.provider(folder, **pace) as upstream,
                 stack.gateway(
-                    folder, {stack.MODEL: upstream.port}, workers=arguments.workers, rpm={"limited": LIMITED_RPM}
+                    folder,
+                    {},
+                    workers=arguments.workers,
+                    documents=_documents(upstream.port),
+                    rpm={"limited": LIMITED_RPM},
                 ) as running,
             ):
                 status = _locust(arguments, running)

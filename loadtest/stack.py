@@ -299,7 +299,6 @@ def configurations(upstreams: Mapping[str, int]) -> dict[str, dict[str, Any]]:
         "decode": _configuration("decode", targets, both, {**audit, "dlp-filter": {**scan, "phase": ["output"]}}),
         "six": _configuration("six", targets, list(six), six),
         "refusing": _configuration("refusing", targets, both, {**audit, "dlp-filter": refuse}),
-        "limited": _configuration("limited", targets, ["audit-logger"], audit),
     }
 
 
@@ -357,7 +356,7 @@ def _create_key(command: str, configuration: str, environ: Mapping[str, str], rp
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
     if done.returncode:
         raise StartError(f"kt gateway-key create failed:\n{done.stderr}")
