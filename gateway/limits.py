@@ -88,7 +88,7 @@ class Limits:
 
         What it will use at most is estimated by its size, by the tokens that it asks for at most (0: it does not say)
         and by the prices of the targets it may be sent to. None for a request without scopes. Raises RateLimited, and
-        then nothing is charged. With one worker 0.8 µs for one scope, 1.5 with a budget; 0.4 more for each other worker.
+        then nothing is charged. With one worker 0.8 µs for one scope, 1.5 with a budget; 0.4 more for each other one.
         """
         if len(scopes) != 1:
             return self._admit_to_all(scopes, prompt_bytes, output_tokens, now, targets) if scopes else None

@@ -14,7 +14,6 @@ import msgspec
 
 from gateway.http1 import HOP_BY_HOP
 
-
 KEY_PREFIX: Final = b"kt_gk_"
 """What every gateway key begins with."""
 

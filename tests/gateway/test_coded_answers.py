@@ -121,7 +121,12 @@ def test_B25_a_compressed_error_is_read(text: str, playbook: Callable[..., Play]
 
 @pytest.mark.parametrize(
     "body",
-    [b"\x1f\x8b-zipped", gzip.compress(b"{}") + b"more", gzip.compress(bytes(5 << 20)), gzip.compress(b"{}")[:-9]],
+    [
+        b"\x1f\x8b-zipped",
+        gzip.compress(b"{}", mtime=0) + b"more",
+        gzip.compress(bytes(5 << 20), mtime=0),
+        gzip.compress(b"{}", mtime=0)[:-9],
+    ],
 )
 def test_what_is_damaged_or_without_measure_is_the_providers_fault(body: bytes, playbook: Callable[..., Play]) -> None:
     play = playbook(CLAUDE)
