@@ -14,7 +14,16 @@ from typing import Any, Final
 import msgspec
 
 from gateway.control.events.ingest import OUTCOMES, VERDICTS
-from gateway.control.events.schema import EVENT_COLUMNS, FACETS, MEASURES, Level, number_at, time_of
+from gateway.control.events.schema import (
+    ALTOGETHER,
+    DIMENSIONS,
+    EVENT_COLUMNS,
+    FACETS,
+    MEASURES,
+    Level,
+    number_at,
+    time_of,
+)
 from gateway.control.events.sums import ADDED, DURATION, FIRST_BYTE, quantile
 
 MAX_PAGE: Final = 500
@@ -23,6 +32,9 @@ GROUPS: Final = ("key", "team", "model", "target", "provider", "configuration", 
 _CLASS: Final = "(status / 100)"
 _PARTIAL: Final = {column: f" AND {column} > 0" for column in ("verdict", "outcome", "policy")}
 """What SQLite must see to take an index that leaves the usual value out."""
+_OTHERS: Final = -1
+_NOBODY: Final = -2
+"""The number of a name that no event has."""
 _FEW: Final = 20_000
 """So many events are sorted in a few milliseconds."""
 
@@ -122,33 +134,61 @@ class Query:
         return [{"at": at / 1_000_000, "reason": reason, "records": records} for at, reason, records in rows]
 
     def usage(
-        self, since: float, until: float, step: Level, *, by: str | None = None, wanted: EventFilter = EVERYTHING
+        self,
+        since: float,
+        until: float,
+        step: Level,
+        *,
+        by: str | None = None,
+        only: Iterable[str] | None = None,
+        wanted: EventFilter = EVERYTHING,
     ) -> list[dict[str, Any]]:
-        """The sums from `since` to `until` for each `step`, told apart by one of `GROUPS` or not at all."""
-        return self._sums(since, until, step, f"bucket - bucket % {int(step)}", by, wanted)
+        """The sums from `since` to `until` for each `step`, told apart by one of `GROUPS` or not at all. With `only`,
+        the groups of other names are summed up as one, whose name is None."""
+        chosen = None if only is None else [int(name or 0) if by == "status" else self._number(name) for name in only]
+        return self._sums(since, until, step, by, wanted, timed=True, only=chosen)
 
     def totals(
         self, since: float, until: float, level: Level, *, by: str | None = None, wanted: EventFilter = EVERYTHING
     ) -> list[dict[str, Any]]:
         """The sums over the whole time, told apart by one of `GROUPS` or not at all; most requests first."""
-        rows = self._sums(since, until, level, None, by, wanted)
+        rows = self._sums(since, until, level, by, wanted)
         return sorted(rows, key=lambda row: -row["requests"])
 
     def _sums(
-        self, since: float, until: float, level: Level, time: str | None, by: str | None, wanted: EventFilter
+        self,
+        since: float,
+        until: float,
+        level: Level,
+        by: str | None,
+        wanted: EventFilter,
+        *,
+        timed: bool = False,
+        only: list[int] | None = None,
     ) -> list[dict[str, Any]]:
         conditions, values = self._series_conditions(wanted)
-        columns = [column for column in (time and f"{time} AS at", by and f"series.{by} AS name") if column]
-        groups = [column for column in (time and "at", by and "name") if column]
-        sums = ", ".join(f"sum({measure})" for measure in MEASURES)
-        sql = (
-            f"SELECT {', '.join([*columns, sums])} FROM usage JOIN series ON series.id = usage.series "  # noqa: S608
-            f"WHERE level = ? AND bucket >= ? AND bucket < ?{''.join(f' AND {one}' for one in conditions)}"
-            f"{' GROUP BY ' + ', '.join(groups) if groups else ''}{' ORDER BY at' if time else ''}"
-        )
         first = int(since) - int(since) % level
-        rows = self._connection.execute(sql, (level, first, until, *values))
-        return [self._sum(row, bool(time), by) for row in rows if row[-len(MEASURES)] is not None]
+        if conditions:
+            name = f"series.{by}"
+            source = (
+                "series CROSS JOIN usage ON usage.series = series.id AND level = ? AND bucket >= ? AND bucket < ? "
+                f"WHERE {' AND '.join(conditions)}"
+            )
+            values = [int(level), first, until, *values]
+        else:
+            name = "name"
+            source = "totals WHERE level = ? AND dimension = ? AND bucket >= ? AND bucket < ?"
+            values = [int(level), DIMENSIONS.index(by) if by else ALTOGETHER, first, until]
+        if only is not None:
+            name = f"CASE WHEN {name} IN ({', '.join(map(str, only))}) THEN {name} ELSE -1 END"
+        columns = [*(["bucket AS at"] if timed else []), *([f"{name} AS who"] if by else [])]
+        groups = [*(["at"] if timed else []), *(["who"] if by else [])]
+        sql = (
+            f"SELECT {', '.join([*columns, *(f'sum({measure})' for measure in MEASURES)])} FROM {source}"  # noqa: S608
+            f"{' GROUP BY ' + ', '.join(groups) if groups else ''}{' ORDER BY at' if timed else ''}"
+        )
+        rows = self._connection.execute(sql, values)
+        return [self._sum(row, timed, by) for row in rows if row[-len(MEASURES)] is not None]
 
     def _sum(self, row: Sequence[Any], timed: bool, by: str | None) -> dict[str, Any]:
         told: dict[str, Any] = {}
@@ -157,7 +197,8 @@ class Query:
             told["at"] = values.pop(0)
         if by:
             name = values.pop(0)
-            told["name"] = str(name or "") if by == "status" else self._text(name)
+            text = str(name or "") if by == "status" else self._text(name)
+            told["name"] = None if name == _OTHERS else text
         for measure, value in zip(MEASURES, values, strict=True):
             told[measure] = round(value, 9) if measure == "cost_usd" else int(value)
         return told
@@ -235,8 +276,10 @@ class Query:
         return found
 
     def _number(self, text: str) -> int:
+        if not text:
+            return 0
         row = self._connection.execute("SELECT id FROM names WHERE text = ?", (text,)).fetchone()
-        return int(row[0]) if row else -1
+        return int(row[0]) if row else _NOBODY
 
     def _count(self, kind: str, value: int) -> int:
         sql = "SELECT events FROM facets WHERE kind = ? AND name = ?"
@@ -305,9 +348,13 @@ def _milliseconds(microseconds: float | None) -> float | None:
     return None if microseconds is None else round(microseconds / 1000, 4)
 
 
-def level_for(since: float, until: float, now: float) -> Level:
-    """The finest sums that a plot of this time can use: at most some 400 points, and none that are not kept."""
+def level_for(since: float, until: float, now: float, *, narrow: bool = False) -> Level:
+    """The finest sums that a plot of this time can use: at most some 400 points, and none that are not kept.
+
+    `narrow`: something is filtered by, so that sums are by combinations of names, of which there are many more.
+    """
     span = until - since
     if span <= 6 * 3600 and since > now - 47 * 3600:
         return Level.MINUTE
-    return Level.HOUR if span <= 8 * 86_400 and since > now - 60 * 86_400 else Level.DAY
+    days = 3 if narrow else 8
+    return Level.HOUR if span <= days * 86_400 and since > now - 60 * 86_400 else Level.DAY

@@ -25,7 +25,7 @@ def retire(connection: sqlite3.Connection, folder: Path, now: float, *, kept: in
     try:
         deleted = _events_before(connection, _first_number(connection, folder, kept))
         for level, seconds in KEPT_SECONDS.items():
-            for table in ("usage", "verdicts", "latencies"):
+            for table in ("usage", "totals", "verdicts", "latencies"):
                 before = int(now) - seconds
                 connection.execute(f"DELETE FROM {table} WHERE level = ? AND bucket < ?", (level, before))  # noqa: S608
         connection.execute("COMMIT")

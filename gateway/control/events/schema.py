@@ -2,8 +2,8 @@
 
 An event's number is the microsecond in which it ended, shifted by ten bits, plus a tie-breaker: one integer that is row
 id, order of time, filter by time and cursor of a page at once. Names (of keys, models, …) are numbered once in `names`.
-The sums are kept like a time series database does: `series` numbers each combination of names that occurs, `usage` has
-the sums of each series for each minute, hour and day.
+The sums are kept twice for each minute, hour and day: in `totals` by one name at a time, which answers for everything
+at once, and in `usage` by combinations of names (`series` numbers those that occur), which answers for a part of it.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ KEPT_SECONDS: Final = {Level.MINUTE: 2 * 86_400, Level.HOUR: 62 * 86_400, Level.
 
 DIMENSIONS: Final = ("key", "team", "model", "target", "provider", "configuration", "status")
 """What the sums can be told apart by. All but `status` are numbers of names."""
+
+ALTOGETHER: Final = len(DIMENSIONS)
+"""The number of no dimension in `totals`; the others have their place in `DIMENSIONS`."""
 
 MEASURES: Final = (
     "requests",
@@ -108,9 +111,12 @@ CREATE TABLE client_ids (text TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KE
 CREATE INDEX client_ids_number ON client_ids (number);
 CREATE TABLE series (id INTEGER PRIMARY KEY, {" INTEGER NOT NULL, ".join(DIMENSIONS)} INTEGER NOT NULL,
                      UNIQUE ({", ".join(DIMENSIONS)}));
-CREATE TABLE usage (level INTEGER NOT NULL, bucket INTEGER NOT NULL, series INTEGER NOT NULL,
+CREATE TABLE usage (level INTEGER NOT NULL, series INTEGER NOT NULL, bucket INTEGER NOT NULL,
                     {" REAL NOT NULL, ".join(MEASURES)} REAL NOT NULL,
-                    PRIMARY KEY (level, bucket, series)) WITHOUT ROWID;
+                    PRIMARY KEY (level, series, bucket)) WITHOUT ROWID;
+CREATE TABLE totals (level INTEGER NOT NULL, dimension INTEGER NOT NULL, bucket INTEGER NOT NULL, name INTEGER NOT NULL,
+                     {" REAL NOT NULL, ".join(MEASURES)} REAL NOT NULL,
+                     PRIMARY KEY (level, dimension, bucket, name)) WITHOUT ROWID;
 CREATE TABLE verdicts (level INTEGER NOT NULL, bucket INTEGER NOT NULL, policy INTEGER NOT NULL,
                        verdict INTEGER NOT NULL, count INTEGER NOT NULL,
                        PRIMARY KEY (level, bucket, policy, verdict)) WITHOUT ROWID;

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from gateway.control.events.schema import DIMENSIONS, KEPT_SECONDS, MEASURES, Level
+from gateway.control.events.schema import ALTOGETHER, DIMENSIONS, KEPT_SECONDS, MEASURES, Level
 
 BINS_PER_DOUBLING: Final = 8
 """Latencies are counted in bins whose bounds are a factor of 1.09 apart."""
@@ -23,6 +23,7 @@ _USAGE: Final = (
     f"INSERT INTO usage VALUES (?, ?, ?{', ?' * len(MEASURES)}) ON CONFLICT DO UPDATE SET "  # noqa: S608
     + ", ".join(f"{measure} = {measure} + excluded.{measure}" for measure in MEASURES)
 )
+_TOTALS: Final = _USAGE.replace("INTO usage VALUES (?, ?, ?", "INTO totals VALUES (?, ?, ?, ?")
 _VERDICTS: Final = (
     "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count"
 )
@@ -74,9 +75,7 @@ class Sums:
         if found is None:
             self._usage[minute, names] = list(measures)
         else:
-            for place, measure in enumerate(measures):
-                if measure:
-                    found[place] += measure
+            _sum_up(found, measures)
         for kind, microseconds in latencies:
             if microseconds is not None:
                 self._latencies[minute, kind, bin_of(microseconds)] += 1
@@ -85,14 +84,18 @@ class Sums:
 
     def write(self, connection: sqlite3.Connection, now: float) -> None:
         """Add them to the index; those that would be deleted at once (`KEPT_SECONDS`) are left out."""
-        usage: dict[tuple[int, int, int], list[float]] = {}
+        usage: dict[tuple[int, ...], list[float]] = {}
+        totals: dict[tuple[int, ...], list[float]] = {}
         for (minute, names), measures in self._usage.items():
             series = self._number(connection, names)
             for level in _levels(minute, now):
-                key = (int(level), minute - minute % level, series)
-                found = usage.get(key)
-                usage[key] = measures if found is None else [a + b for a, b in zip(found, measures, strict=True)]
+                bucket = minute - minute % level
+                _add(usage, (level, series, bucket), measures)
+                _add(totals, (level, ALTOGETHER, bucket, 0), measures)
+                for dimension, name in enumerate(names):
+                    _add(totals, (level, dimension, bucket, name), measures)
         connection.executemany(_USAGE, [(*key, *measures) for key, measures in usage.items()])
+        connection.executemany(_TOTALS, [(*key, *measures) for key, measures in totals.items()])
         connection.executemany(_VERDICTS, _at_all_levels(self._verdicts, now))
         connection.executemany(_LATENCIES, _at_all_levels(self._latencies, now))
 
@@ -103,6 +106,20 @@ class Sums:
             assert number is not None
             self._series[names] = number
         return number
+
+
+def _add(sums: dict[tuple[int, ...], list[float]], key: tuple[int, ...], measures: Sequence[float]) -> None:
+    found = sums.get(key)
+    if found is None:
+        sums[key] = list(measures)
+    else:
+        _sum_up(found, measures)
+
+
+def _sum_up(sums: list[float], measures: Sequence[float]) -> None:
+    for place, measure in enumerate(measures):
+        if measure:  # most are 0: half the time
+            sums[place] += measure
 
 
 def _levels(minute: int, now: float) -> list[Level]:

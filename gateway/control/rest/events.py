@@ -18,7 +18,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from gateway.control.events.query import EventFilter, Query, level_for
+from gateway.control.events.query import EVERYTHING, EventFilter, Query, level_for
 from gateway.control.events.schema import MEASURES, Level
 from gateway.control.events.service import Events, Unavailable, follow
 from gateway.control.identity.roles import Permission
@@ -29,6 +29,7 @@ from gateway.errors import InvalidRequest, NotFound, Overloaded
 
 RANGES: Final = {"1h": 3600, "6h": 6 * 3600, "24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
 MAX_SPAN_SECONDS: Final = 800 * 86_400
+MAX_STEPS: Final = 3000
 PING_SECONDS: Final = 15.0
 """A live stream says something at least this often, so that nobody on the way takes it for dead."""
 _STEPS: Final = {"minute": Level.MINUTE, "hour": Level.HOUR, "day": Level.DAY}
@@ -114,28 +115,30 @@ async def usage(call: Call) -> dict[str, Any] | web.Response:
     since = until - 30 * 86_400 if asked.since is None else asked.since.timestamp()
     if not 0 < until - since <= MAX_SPAN_SECONDS:
         raise InvalidRequest("`since` is before `until`, by 800 days at most.", param="since")
-    step = _STEPS[asked.step] if asked.step else level_for(since, until, now)
-    if (until - since) / step > 3000:
-        raise InvalidRequest("There would be too many steps; take a longer `step`.", param="step")
     wanted = await _usage_filter(call)
+    step = _STEPS[asked.step] if asked.step else level_for(since, until, now, narrow=wanted != EVERYTHING)
+    if (until - since) / step > MAX_STEPS:
+        raise InvalidRequest("There would be too many steps; take a longer `step`.", param="step")
+    whole = asked.format == "csv"
 
     def question(query: Query) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         groups = query.totals(since, until, step, by=asked.by, wanted=wanted)
-        points = query.usage(since, until, step, by=asked.by, wanted=wanted)
-        return groups, points
+        only = None if whole or asked.by is None else [row["name"] for row in groups[: asked.top]]
+        return groups, query.usage(since, until, step, by=asked.by, only=only, wanted=wanted)
 
     groups, points = await _ask(call, question)
     labels = await _labels(call) if asked.by == "key" else {}
-    if asked.format == "csv":
+    if whole:
         return _csv(points, asked.by, labels)
-    groups, points = _top(groups, points, asked.top)
+    if len(groups) > asked.top:
+        groups = [*groups[: asked.top], {"name": None, **_total(groups[asked.top :])}]
     return {
         "since": moment(since),
         "until": moment(until),
         "step": _NAMES[step],
         "total": _total(groups),
         "groups": [_labelled(row, labels) for row in groups] if asked.by else [],
-        "points": [{"name": None if asked.by else "", **row, "at": moment(row["at"])} for row in points],
+        "points": [{"name": "", **row, "at": moment(row["at"])} for row in points],
     }
 
 
@@ -143,12 +146,13 @@ async def overview(call: Call) -> dict[str, Any]:
     """The gateway at a glance."""
     span, until = RANGES[call.query.range], call.now()
     since = until - span
-    step = level_for(since, until, until)
     wanted = EventFilter(keys=await _own_keys(call))
+    narrow = wanted != EVERYTHING
+    step = level_for(since, until, until, narrow=narrow)
 
     def question(query: Query) -> dict[str, Any]:
         totals = query.totals(since, until, step, wanted=wanted)
-        earlier = query.totals(since - span, since, level_for(since - span, since, until), wanted=wanted)
+        earlier = query.totals(since - span, since, level_for(since - span, since, until, narrow=narrow), wanted=wanted)
         return {
             "total": totals[0] if totals else _NOTHING,
             "before": earlier[0] if earlier else _NOTHING,
@@ -288,26 +292,6 @@ def _labelled(row: dict[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
 
 def _total(groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {measure: sum(row[measure] for row in groups) for measure in MEASURES}
-
-
-def _top(
-    groups: list[dict[str, Any]], points: list[dict[str, Any]], count: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The groups with most requests; all others become one, whose name is None."""
-    if len(groups) <= count:
-        return groups, points
-    kept = {row["name"] for row in groups[:count]}
-    rest = {"name": None, **_total(groups[count:])}
-    summed: dict[tuple[Any, Any], dict[str, Any]] = {}
-    for point in points:
-        name = point["name"] if point["name"] in kept else None
-        found = summed.get((point["at"], name))
-        if found is None:
-            summed[point["at"], name] = {**point, "name": name}
-        else:
-            for measure in MEASURES:
-                found[measure] += point[measure]
-    return [*groups[:count], rest], list(summed.values())
 
 
 def _csv(points: Sequence[Mapping[str, Any]], by: str | None, labels: Mapping[str, str]) -> web.Response:

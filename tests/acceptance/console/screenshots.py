@@ -27,7 +27,7 @@ _LOOKS: Final[tuple[tuple[str, str, dict[str, int]], ...]] = (
     ("dark", "dark", WIDE),
     ("phone", "light", PHONE),
 )
-_COLOURS: Final = 128
+_COLOURS: Final = 224
 
 
 def main(folder: Path) -> None:

@@ -81,7 +81,7 @@ export function configurationPage(page, context, id) {
         h("button", { type: "button", onclick: () => one.line && area.go(one.line) },
           icon("warning"),
           h("span", { class: "faint number" }, h("span", { class: "unseen" }, `${one.severity}, `), one.line ? `line ${one.line}` : "whole"),
-          h("span", {}, one.path && [h("code", {}, one.path), " "], one.message, one.hint && h("span", { class: "faint" }, ` ${one.hint}`))))));
+          h("span", {}, one.path && [h("code", {}, one.path), " "], worded(one.message), one.hint && h("span", { class: "faint" }, " ", worded(one.hint)))))));
     }
 
     function ask() {
@@ -173,6 +173,9 @@ export function configurationPage(page, context, id) {
     }
   }
 }
+
+/** What stands between backticks, as code. */
+const worded = (text) => text.split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part));
 
 const originOf = (one) => (one.source === "file"
   ? "From a file. What is saved here takes its place, and the file can be given back its say."
