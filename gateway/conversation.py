@@ -132,11 +132,12 @@ class Session:
 
     def _admit_connection(self) -> Route:
         """The targets of the connection's model. Policies that judge by key and model speak before anything is said:
-        audio, which they do not read, could be all that ever comes. Raises GatewayError."""
+        audio, which they do not read, could be all that ever comes. What needs a person's approval are messages, not
+        the connection. Raises GatewayError."""
         route, pipeline = route_of(self.binding, self._model), self.binding.configuration.pipeline
         if pipeline.reads_input:
             screening = pipeline.screen(subject_of(self.binding, self.id, self._model, self._operation.value), ())
-            if screening.verdict not in (Verdict.ALLOW, Verdict.REDACT):
+            if screening.verdict is Verdict.BLOCK:
                 raise refusal_of(screening)
         return route
 

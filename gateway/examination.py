@@ -108,7 +108,7 @@ class Examination:
         if len(self.message) <= GLANCE_INLINE_BYTES and (clean := pipeline.glance(self.message)) is not None:
             return clean
         self.texts = event.texts()
-        if not self.texts and not event.models:
+        if not (self.texts or event.models or event.creates):
             return ALLOWED  # nothing of it reaches a model
         if inline and len(self.message) > pipeline.screens_inline:
             raise CrowdedError

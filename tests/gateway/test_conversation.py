@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -20,6 +21,9 @@ from gateway.errors import (
     UpstreamStatus,
     UpstreamUnreachable,
 )
+from gateway.oversight import Oversight
+from gateway.ports import Pool as PoolPort
+from gateway.types import Destination, Origin
 from tests.playbook import configuration, dlp, gateway_key, target
 from tests.provider import LAST_CHUNK, chunk, head, respond
 from tests.talk import Talk
@@ -1075,3 +1079,101 @@ def test_a_clients_own_words_are_shown_with_its_values(talks: Callable[..., Talk
     talk.says(item("I am a@example.com"))
     talk.socket.says(shown(talk.told()[0]["item"]["content"]))
     assert talk.hears()[0]["item"]["content"][0]["text"] == "I am a@example.com"
+
+
+# Other policies, other faults
+
+
+def test_a_message_waits_for_a_person_and_goes_on_once_it_is_approved(talks: Callable[..., Talk]) -> None:
+    settings = "{rules: [{name: all, operations: [realtime]}]}"
+    policies = f"\n  human-oversight: {settings}\n"
+    talk = talks(configuration(policies=policies, chain="audit-logger, human-oversight"))
+    control = Destination("control", Origin("control", 0, tls=False))
+    loop, pool = cast(asyncio.AbstractEventLoop, talk), cast(PoolPort, talk.pool)
+    talk.services.oversight = Oversight(loop, pool, control)
+    client = talk.join()
+    for state in ("pending", "approved"):
+        talk.says(CREATE)
+        assert client.pauses == {"examination"}
+        talk.provider().says(respond(orjson.dumps({"state": state, "id": "esc_1"})))
+        assert client.pauses == set()
+    assert talk.hears()[0]["error"]["code"] == "escalation_required"
+    assert talk.told() == [CREATE]
+
+
+def test_without_anybody_to_ask_an_escalation_is_a_refusal(talks: Callable[..., Talk]) -> None:
+    policies = "\n  human-oversight: {rules: [{name: all, operations: [realtime]}]}\n"
+    talk = talks(configuration(policies=policies, chain="human-oversight"))
+    talk.join()
+    talk.says(CREATE)
+    assert talk.hears()[0]["error"]["code"] == "escalation_required"
+
+
+def test_calls_are_held_against_the_tools_of_the_session(talks: Callable[..., Talk]) -> None:
+    talk = talks(configuration(chain="audit-logger, tool-validation"))
+    talk.join()
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    tool = {"type": "function", "name": "weather", "parameters": schema}
+    talk.says({"type": "session.update", "session": {"tools": [tool]}})
+    for number, (arguments, status) in enumerate([('{"city": "Oslo"}', "completed"), ('{"city": 7}', "failed")]):
+        talk.says(CREATE)
+        named = f"resp_{number}"
+        call = {"id": "item_1", "type": "function_call", "name": "weather", "call_id": "c", "arguments": arguments}
+        response = {"id": named, "status": "completed", "output": [call]}
+        talk.socket.says(created(named), {"type": "response.done", "response": response})
+        assert talk.hears()[-1]["response"]["status"] == status
+
+
+def test_transcripts_under_buffer_come_whole(talks: Callable[..., Talk]) -> None:
+    policies = dlp("redact", "[output]", "[falcon]", ", streaming: buffer")
+    talk = talks(configuration(policies=policies, chain="dlp-filter"))
+    talk.join()
+    piece = {"type": "conversation.item.input_audio_transcription.delta", "item_id": "item_9", "delta": "a falcon"}
+    talk.socket.says(piece, heard("a falcon flies"))
+    assert [one["transcript"] for one in talk.hears()] == ["a [REDACTED:term] flies"]
+    talk.socket.says(heard("fine"))
+    assert talk.hears() == [heard("fine")]
+
+
+def test_a_transcript_that_is_refused_under_buffer_is_an_error(talks: Callable[..., Talk]) -> None:
+    policies = dlp("block", "[output]", "[falcon]", ", streaming: buffer")
+    talk = talks(configuration(policies=policies, chain="dlp-filter"))
+    talk.join()
+    talk.socket.says(heard("a falcon flies"))
+    assert [one["error"]["code"] for one in talk.hears()] == ["output_blocked"]
+
+
+def test_a_fault_of_ours_ends_the_conversation_and_is_reported(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    talk.join()
+
+    def broken(message: Any) -> None:
+        raise RuntimeError("a bug")
+
+    talk.socket.forward = broken  # type: ignore[method-assign]
+    talk.says(CREATE)
+    assert talk.client_socket.closed == (1011, "The gateway failed; see its log.")
+    assert [repr(fault) for fault in talk.faults] == ["RuntimeError('a bug')"]
+    talk.faults.clear()
+
+
+def test_a_key_that_is_known_no_longer(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    talk.join()
+    snapshot = talk.services.snapshot
+    snapshot.bindings.clear()
+    snapshot.find_key = lambda digest: None
+    talk.says(CREATE)
+    assert talk.client_socket.closed is not None
+    assert talk.client_socket.closed[0] == 1008
+
+
+def test_an_answer_that_is_too_large_to_be_judged(talks: Callable[..., Talk], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.turn.MAX_COLLECTED", 1000)
+    policies = dlp("redact", "[output]", "[falcon]", ", streaming: buffer")
+    talk = talks(configuration(policies=policies, chain="dlp-filter"))
+    talk.join()
+    talk.says(CREATE)
+    talk.socket.says(created(), delta("x" * 2000))
+    assert talk.hears()[0]["error"]["code"] == "upstream_invalid"
+    assert talk.told()[-1]["type"] == "response.cancel"
