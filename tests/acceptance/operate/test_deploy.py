@@ -21,6 +21,7 @@ OPERATOR_KINDS = {"ServiceMonitor", "PrometheusRule"}
 """Of the Prometheus operator, not of Kubernetes: no schema of theirs is at hand."""
 EVERYTHING = (
     "store.existingSecret=keeptrusts-store",
+    "redis.existingSecret=keeptrusts-redis",
     "envFromSecrets={provider-keys}",
     "ingress.enabled=true",
     "ingress.tlsSecret=gateway-tls",
@@ -94,6 +95,12 @@ def test_the_pods_are_confined_and_have_time_to_drain(helm: str) -> None:
     assert pod["terminationGracePeriodSeconds"] == 60 + 20
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounts == {"/etc/keeptrusts", "/var/lib/keeptrusts", "/tmp"}
+
+
+def test_the_variables_are_those_that_the_gateway_reads(helm: str) -> None:
+    (container,) = of_kind(rendered(helm, *EVERYTHING), "StatefulSet")["spec"]["template"]["spec"]["containers"]
+    variables = {one["name"]: one["valueFrom"]["secretKeyRef"]["name"] for one in container["env"]}
+    assert variables == {"KT_STORE_URL": "keeptrusts-store", "REDIS_URL": "keeptrusts-redis"}
 
 
 def test_the_container_is_started_as_the_command_line_takes_it(helm: str) -> None:
