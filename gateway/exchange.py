@@ -37,6 +37,7 @@ from gateway.errors import (
     GatewayError,
     InputBlocked,
     InternalError,
+    InvalidJSON,
     InvalidRequest,
     ModelNotAllowed,
     ModelNotFound,
@@ -1463,6 +1464,9 @@ class Exchange:
 
     def on_fault(self, bug: Exception) -> None:
         """A bug of ours is not the client's business, but it is logged whole and answered."""
+        if _is_depth(bug) and self.state not in _OVER:
+            self._too_deep()
+            return
         self.services.report(self, bug)
         if self.state is State.ENDED:
             self.client.abort()
@@ -1473,6 +1477,13 @@ class Exchange:
             self._end_broken(error)
         else:
             self._fail(error)
+
+    def _too_deep(self) -> None:
+        """JSON that is nested within the bounds, and deeper than it can be written anew (254 levels, with orjson)."""
+        if self.state in (State.RELAYING, State.REVIEWING):
+            self._break(UpstreamInvalid("The provider's answer is nested too deeply to be changed."))
+        else:
+            self._fail(InvalidJSON("The request body is nested too deeply to be changed or translated."))
 
     def _release(self) -> None:
         """Give back whatever is held on the provider's side."""
@@ -1592,6 +1603,11 @@ class Exchange:
                 cost_nanousd=self.cost,
             )
         )
+
+
+def _is_depth(bug: Exception) -> bool:
+    """Whether a JSON library gave up at some depth. orjson says so in words only: its error is a plain TypeError."""
+    return isinstance(bug, RecursionError) or (type(bug) is TypeError and bug.args == ("Recursion limit reached",))
 
 
 def _passed_on(head: ResponseHead, *, limited: bool) -> bytes:

@@ -35,8 +35,8 @@ class Body(enum.Enum):
     UNTIL_CLOSE = "until close"
 
 
-# RFC 9112, section 4: llhttp lets control bytes through, which would go on to the client.
-_REASON: Final = re.compile(rb"(?: [\t\x20-\x7e\x80-\xff]*)?")
+# RFC 9112, section 4: llhttp lets control bytes through, which would go on to the client, and a status like 099.
+_STATUS: Final = re.compile(rb"[1-9][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?")
 _SIZED: Final = Body.SIZED
 """A look-up on an enum's class costs 0.15 µs, a module's name 0.01."""
 
@@ -64,7 +64,7 @@ def parse_head(data: bytes, *, to_head: bool = False) -> tuple[ResponseHead, Bod
     if version != b"HTTP/1.1 " and version != b"HTTP/1.0 ":
         raise UpstreamInvalid("The provider does not answer in HTTP/1.1. Check scheme and port of its base_url.")
     line_end = data.find(b"\r\n")
-    if not _REASON.fullmatch(data, 12, line_end):
+    if not _STATUS.fullmatch(data, 9, line_end):
         raise UpstreamInvalid("The provider's status line is malformed.")
     raw = data[line_end + 2 : -2]
     # Names are compared in lower case; the values that frame a message are case-insensitive, too.

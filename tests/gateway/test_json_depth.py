@@ -11,7 +11,7 @@ from gateway.errors import InvalidJSON, InvalidRequest
 from gateway.json_depth import views
 from gateway.services import VIEWS
 from gateway.types import Operation
-from tests.playbook import Play
+from tests.playbook import Play, configuration, dlp, target
 from translators.strict import MAX_DEPTH
 
 BODIES = {
@@ -56,6 +56,47 @@ def test_brackets_in_strings_are_no_levels() -> None:
 def test_what_is_no_json_is_refused_as_that(body: bytes) -> None:
     with pytest.raises((InvalidJSON, InvalidRequest)):
         views(8)[Operation.CHAT](body)
+
+
+@pytest.mark.parametrize("provider", ["openai-compatible", "anthropic", "gemini", "bedrock", "cohere", "ollama"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+def test_what_can_be_read_and_not_be_written_is_no_fault(
+    provider: str, path: str, playbook: Callable[..., Play]
+) -> None:
+    """JSON is written with at most 254 levels: a policy that redacts, or a translation, cannot pass more on."""
+    region = {"aws_region": "eu-central-1"} if provider == "bedrock" else {}
+    text = configuration(
+        target(provider=provider, **region), chain="audit-logger, dlp-filter", policies=dlp("redact", terms="[secret]")
+    )
+    play = playbook(text)
+    inner = b"[" * 250 + b"]" * 250
+    tool = b'{"type":"function","name":"f","function":{"name":"f","parameters":{"a":%b}},"input_schema":{"a":%b}}'
+    for body in (
+        b'{"model":"gpt-test","max_tokens":5,"messages":[{"role":"user","content":[{"type":"text","text":"secret",'
+        b'"x":%b}]}],"input":[{"role":"user","content":[{"type":"input_text","text":"secret","x":%b}]}]}'
+        % (inner, inner),
+        b'{"model":"gpt-test","max_tokens":5,"messages":[{"role":"user","content":"a"}],"input":"a","tools":[%b]}'
+        % (tool % (inner, inner)),
+    ):
+        play.ask(body, path)
+        while play.threads:
+            play.work()
+        assert play.client.error is None or play.client.error.status == 400
+        if play.client.error is None:
+            play.provider().says(b"HTTP/1.1 500 Oops\r\ncontent-length: 2\r\n\r\n{}")
+    assert play.faults == []
+
+
+def test_an_answer_that_can_be_read_and_not_be_written_is_the_providers_fault(playbook: Callable[..., Play]) -> None:
+    play = playbook(configuration(chain="audit-logger, dlp-filter", policies=dlp("redact", "[output]", "[secret]")))
+    play.ask(nested(Operation.CHAT, 3))
+    answer = b'{"id":"c","x":%b,"choices":[{"index":0,"message":{"role":"assistant","content":"a secret"}}]}'
+    answer %= b"[" * 300 + b"]" * 300
+    play.provider().says(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer)
+    )
+    play.provider().says(answer)
+    assert play.client.transcript == ["refused: 502 upstream_invalid"]
 
 
 def test_a_lower_bound_holds_for_every_request_of_a_connection(playbook: Callable[..., Play]) -> None:

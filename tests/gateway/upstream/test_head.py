@@ -153,6 +153,10 @@ def test_fields_travel_as_they_came_and_the_media_type_in_lower_case() -> None:
         lines(status="ICY 200 OK"),
         lines(status="\r\nHTTP/1.1 200 OK"),
         lines(status="HTTP/1.1 200 O\rK"),
+        lines(status="HTTP/1.1 200 O\0K"),
+        lines(status="HTTP/1.1 200 O\x7fK"),
+        lines(status="HTTP/1.1 099 OK"),
+        lines(status="HTTP/1.1 000"),
         lines(*[f"a{index}: b" for index in range(MAX_FIELDS + 1)]),
     ],
 )
