@@ -247,6 +247,7 @@ class Exchange:
     # class attribute that serves as a default.
     __slots__ = (
         "_seen",
+        "answer",
         "asking",
         "attempts",
         "audited",
@@ -346,6 +347,7 @@ class Exchange:
         self.pause: Any = None
         self.window: CommitWindow | None = None
         self.asking: Moderation | Upcall | None = None
+        self.answer: AnswerView | None = None
         self.reviewed: Callable[[Screening | BaseException], None] | None = None
         self.relay: Relay = _NO_RELAY
         self.passes_whole = False
@@ -558,7 +560,7 @@ class Exchange:
         if body.startswith(b"{") and len(body) <= GLANCE_INLINE_BYTES and (clean := pipeline.glance(body)) is not None:
             self.input_decisions = clean.decisions
             return True
-        self.subject = self._describe()
+        self.subject = self.describe()
         if len(body) <= pipeline.screens_inline and body.count(b",") <= INLINE_COMMAS:
             self.texts = self._texts_of(body)
             try:
@@ -602,7 +604,8 @@ class Exchange:
         except Exception as error:
             self.on_fault(error)
 
-    def _describe(self) -> Subject:
+    def describe(self) -> Subject:
+        """Who asks for what, as policies see it."""
         key = self.binding.key
         return Subject(
             self.id,
@@ -779,6 +782,7 @@ class Exchange:
             and not view.stream
             and not self.binding.configuration.pipeline.reads_output
             and not self.originals
+            and self.binding.configuration.shadow is None
         )
         total_seconds = target.destination.timeouts.total_seconds
         if total_seconds is not None:
@@ -1067,7 +1071,7 @@ class Exchange:
         editor = EDITORS.get(self.endpoint.operation or "")
         if editor is None:
             return relay
-        self.guard = pipeline.guard(self.subject or self._describe())
+        self.guard = pipeline.guard(self.subject or self.describe())
         return Guarded(relay, editor(PolicyChange(self.guard, Restorer(self.originals) if self.originals else None)))
 
     def _flow(self, data: bytes, end: bool) -> None:
@@ -1164,6 +1168,7 @@ class Exchange:
             return
         if answer.truncated:
             raise UpstreamInvalid("The answer has more text than policies can read.")
+        self.answer = answer
         delivered = type(self.relay) not in (Collection, Buffered)
         work = partial(self._look_at_answer, answer, delivered)
         size = sum([len(part.text) for part in answer.texts]) + (len(self.body) if pipeline.asks_context else 0)
@@ -1190,7 +1195,7 @@ class Exchange:
         """The output phase; raises CrowdedError if `inline`. It may run in a thread: it changes nothing."""
         pipeline = self.binding.configuration.pipeline
         return pipeline.review(
-            self.subject or self._describe(),
+            self.subject or self.describe(),
             answer.texts,
             delivered=delivered,
             context=self._context(answer) if pipeline.asks_context else NO_CONTEXT,
@@ -1225,7 +1230,7 @@ class Exchange:
             self.services,
             moderator,
             Phase.OUTPUT,
-            self.subject or self._describe(),
+            self.subject or self.describe(),
             answer.texts,
             screening,
             partial(self._reviewed, then),
@@ -1553,6 +1558,9 @@ class Exchange:
         services.count(self, status, code, now)
         if self.audited or self.binding.configuration.audits_everything:
             self._audit_finish(outcome, status, code, more_bytes, now)
+        shadow = self.binding.configuration.shadow
+        if shadow is not None and self.model:
+            services.shadows.offer(self, shadow)
 
     def _settle(self, outcome: Outcome) -> None:
         """Give the limits what was really used (docs/limits.md); where nobody can know, the estimate stands."""

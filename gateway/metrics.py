@@ -118,6 +118,17 @@ POLICY_EVALUATIONS = Metric(
     "Verdicts of single policies, by phase (input, output) and verdict (allow, redact, block, escalate).",
     ("policy", "phase", "verdict"),
 )
+SHADOW_EVALUATIONS = Metric(
+    "keeptrusts_gateway_shadow_evaluations_total",
+    Kind.COUNTER,
+    "Exchanges that a shadow configuration judged: what the live chain had said, and what the shadow said.",
+    ("phase", "live", "shadow"),
+)
+SHADOW_DROPPED = Metric(
+    "keeptrusts_gateway_shadow_dropped_total",
+    Kind.COUNTER,
+    "Exchanges of the sample that a shadow configuration did not judge, since there was no time.",
+)
 LLM_TOKENS = Metric(
     "keeptrusts_llm_tokens_total",
     Kind.COUNTER,

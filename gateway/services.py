@@ -12,10 +12,11 @@ import secrets
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway import metrics
 from gateway.exchange import Exchange
+from gateway.shadow import Shadows
 from gateway.socket_metrics import AllSocketMetrics
 from gateway.stages import NAMES
 from gateway.threads import Threads
@@ -83,7 +84,9 @@ class Services:
         self.keys_known = True
         """False only in a worker that has started and not heard of its keys: nobody can be authenticated."""
         self.socket_metrics = AllSocketMetrics(counters)
-        self._threads = Threads(lambda then, result: self.loop.call_soon_threadsafe(then, result), clock)
+        self._threads = Threads(self._hand_over, clock)
+        report = lambda where, error: self.report_bug(where, error)  # noqa: E731
+        self.shadows = Shadows(self._hand_over, counters, conclude, clock, wall, report)
         self._id_prefix = f"req_{secrets.token_hex(8)}"
         self._id_prefix_bytes = self._id_prefix.encode()
         self._id_count = itertools.count(1).__next__
@@ -125,6 +128,9 @@ class Services:
     def reads_ordinarily(self) -> bool:
         """Bodies may be nested as deep as is usual."""
         return self.views is VIEWS
+
+    def _hand_over(self, then: Callable[[Any], None], result: Any) -> None:
+        self.loop.call_soon_threadsafe(then, result)
 
     def run_in_thread(self, work: Callable[[], Result], then: Callable[[Result | BaseException], None]) -> None:
         """Do long work beside the loop; `then` is called on the loop with its result or its exception."""
@@ -191,9 +197,11 @@ class Services:
         for exchange in late:
             exchange.on_deadline(now)
         self._open.set(len(self.active))
+        self.shadows.look()
         if hanging := self._threads.look():
             log.error("threads hang and are given up", extra={"threads": hanging, "in_all": self._threads.given_up})
 
     def close(self) -> None:
         """No more work."""
         self._threads.close()
+        self.shadows.close()

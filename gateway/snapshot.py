@@ -26,6 +26,7 @@ from gateway.places import ConfigurationPlaces
 from gateway.prices import Price, price_of
 from gateway.routes import Breaker, Lane, Route, SocketLane, Target
 from gateway.secrets import Secret, read_secret
+from gateway.shadow import Shadow
 from gateway.types import Destination, FailMode, GatewayKey, Operation, Origin, Scope
 from gateway.upstream.credentials.choose import Chosen, choose
 from gateway.upstream.credentials.source import CredentialError
@@ -55,6 +56,7 @@ class Configuration:
         "pipeline",
         "routes",
         "scope",
+        "shadow",
         "targets",
         "version",
     )
@@ -70,9 +72,11 @@ class Configuration:
         *,
         max_body_bytes: int = schema.Gateway().max_body_bytes,
         scope: Scope | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         """`scope`: what all its requests together may use."""
         self.scope = scope
+        self.shadow = shadow
         self.id = id
         self.version = version
         self.routes = routes
@@ -204,13 +208,13 @@ class Compiler:
         if not enabled:
             raise ValueError("no configuration is enabled; set `pack.enabled: true` in one of them")
         gateway = enabled[0].configuration.gateway
-        compiled = [self._configuration(one, gateway) for one in enabled]
+        chains = {one.configuration.pack.name: one.configuration for one in loaded}
+        compiled = [self._configuration(one, gateway, chains) for one in enabled]
         version = hashlib.sha256("".join(one.version for one in compiled).encode()).hexdigest()
         return Snapshot(version, compiled, find_key)
 
-    def _configuration(self, loaded: LoadedConfiguration, gateway: schema.Gateway) -> Configuration:
-        configuration = loaded.configuration
-        pipeline = compile_chain(
+    def _pipeline(self, configuration: schema.Configuration, gateway: schema.Gateway) -> Pipeline:
+        return compile_chain(
             configuration.policies.chain,
             configuration.policy,
             fail_mode=self._fail_mode or gateway.fail_mode,
@@ -218,6 +222,23 @@ class Compiler:
             clock=self._clock,
             on_error=self._on_policy_error,
         )
+
+    def _shadow(
+        self, asked: schema.ShadowPolicies | None, gateway: schema.Gateway, chains: Mapping[str, schema.Configuration]
+    ) -> Shadow | None:
+        if asked is None:
+            return None
+        other = chains.get(asked.configuration)
+        if other is None:
+            raise ValueError(f"policies.shadow.configuration: no configuration {asked.configuration!r} is loaded")
+        return Shadow(asked.configuration, self._pipeline(other, gateway), asked.sample)
+
+    def _configuration(
+        self, loaded: LoadedConfiguration, gateway: schema.Gateway, chains: Mapping[str, schema.Configuration]
+    ) -> Configuration:
+        """`chains` are all configurations that were loaded, enabled or not, by their names."""
+        configuration = loaded.configuration
+        pipeline = self._pipeline(configuration, gateway)
         providers = configuration.providers
         targets = [self._target(target, providers.fallback, gateway) for target in providers.targets]
         routes = _routes(targets, providers)
@@ -231,6 +252,7 @@ class Compiler:
             moderator,
             max_body_bytes=gateway.max_body_bytes,
             scope=configuration_scope(configuration.pack.name, configuration.limits, self._place_of),
+            shadow=self._shadow(configuration.policies.shadow, gateway, chains),
         )
 
     def _target(self, target: schema.Target, fallback: schema.Fallback, gateway: schema.Gateway) -> Target:

@@ -53,6 +53,7 @@ def prepared(services: Services, endpoint: Endpoint, request: RequestHead, clien
         and (pipeline.glances or not pipeline.reads_input)
         and request.credential is not None
         and course.binding.key is not None
+        and course.binding.configuration.shadow is None
     )
     pool = services.pool.of(course.destination) if ordinary else None
     return None if pool is None else WarmPath(services, endpoint, request, client, pool)

@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from gateway.audit.chain import Malformed, parse
 from gateway.audit.layout import Header, Seal, SegmentName, decode, microseconds
-from gateway.audit.record import Change, Finish, Gap, Start
+from gateway.audit.record import Change, Finish, Gap, Shadow, Start
 from gateway.audit.segments import names_in
 
 Row = Mapping[str, object]
@@ -63,15 +63,17 @@ COLUMNS: Final = (
     "object_name",
     "before",
     "after",
+    "live",
+    "verdicts",
 )
-"""Every field that a row may have. `kind` is `exchange`, `gap` or `change`. `reason` and `records` belong to gaps, what
-follows them to changes."""
+"""Every field that a row may have. `kind` is `exchange`, `gap`, `change` or `shadow`. `reason` and `records` belong to
+gaps, what follows them to changes, the last two to shadows."""
 
 _OF_THE_RECORD = frozenset(("kind", "id", "at", "decisions"))
 """Fields that both records have, and that a row has in another form."""
 
-_decoder: msgspec.json.Decoder[Start | Finish | Gap | Change | Header | Seal] = msgspec.json.Decoder(
-    Start | Finish | Gap | Change | Header | Seal
+_decoder: msgspec.json.Decoder[Start | Finish | Gap | Change | Shadow | Header | Seal] = msgspec.json.Decoder(
+    Start | Finish | Gap | Change | Shadow | Header | Seal
 )
 
 
@@ -103,7 +105,7 @@ class Joiner:
                     "reason": record.reason,
                     "records": record.records,
                 }
-            case Change():
+            case Change() | Shadow():
                 fields = msgspec.to_builtins(record)
                 del fields["at"]
                 return {**fields, "started_at": iso(record.at), "finished_at": iso(record.at)}

@@ -2,9 +2,9 @@
 
 There are two records for every exchange: `start`, written before the request leaves for a provider (or is refused), and
 `finish`, written when the exchange has ended, however it ended. A third kind, `gap`, stands where records could not be
-kept, and a fourth, `change`, says what people have changed. The fields are a closed set, described in
-docs/audit-log.md. A record has no room for prompt or answer text and none for a secret, and it says of a key only its
-id. This module knows no file and no clock: times are handed in.
+kept; `change` says what people have changed, and `shadow` what a shadow configuration would have said. The fields are a
+closed set, described in docs/audit-log.md. A record has no room for prompt or answer text and none for a secret, and it
+says of a key only its id. This module knows no file and no clock: times are handed in.
 """
 
 from __future__ import annotations
@@ -96,6 +96,19 @@ class Gap(msgspec.Struct, frozen=True, gc=False, tag="gap", tag_field="kind"):
     at: int
     reason: GapReason
     records: int | None
+
+
+class Shadow(msgspec.Struct, frozen=True, gc=False, tag="shadow", tag_field="kind"):
+    """A shadow configuration has judged an exchange that had ended. `live` and `verdicts` have, by phase, the strictest
+    that was said; `decisions` are the shadow's."""
+
+    id: str
+    at: int
+    configuration: str
+    policy_version: str
+    live: Mapping[str, str]
+    verdicts: Mapping[str, str]
+    decisions: Sequence[Decision] = ()
 
 
 class Change(msgspec.Struct, frozen=True, gc=False, tag="change", tag_field="kind"):
@@ -272,6 +285,19 @@ def completed_form(status: int, target: str, stages: Sequence[str], *, priced: b
 def gap_record(at: int, reason: GapReason, records: int | None) -> bytes:
     """The record that other records are missing."""
     return _encode(Gap(at, reason, records))
+
+
+def shadow_record(
+    id: str,
+    at: int,
+    configuration: str,
+    policy_version: str,
+    live: Mapping[str, str],
+    verdicts: Mapping[str, str],
+    decisions: Sequence[Decision],
+) -> bytes:
+    """The record that a shadow configuration has judged the exchange `id`."""
+    return _encode(Shadow(id, at, configuration, policy_version, live, verdicts, decisions))
 
 
 def change_record(

@@ -379,6 +379,10 @@ def _cells(row: Row) -> dict[str, object]:
         cells["outcome"] = "CHANGE"
         cells["verdicts"] = _plain(f"{row['action']} {row['object_name']} by {row['actor']}")
         return cells
+    if row["kind"] == "shadow":
+        cells["outcome"] = "SHADOW"
+        cells["verdicts"] = ", ".join(_remarkable(row))
+        return cells
     cells["outcome"] = row.get("outcome") or "open"
     cells["tokens"] = f"{row.get('prompt_tokens', 0)}+{row.get('completion_tokens', 0)}"
     duration = row.get("duration_us")

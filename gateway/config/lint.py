@@ -40,6 +40,7 @@ def lint(loaded: Sequence[LoadedConfiguration], environ: Mapping[str, str]) -> l
             *_unused(one),
         ]
     found += _server_settings_ignored(loaded)
+    found += _shadows(loaded)
     return in_order(found)
 
 
@@ -91,6 +92,15 @@ def _unused(one: LoadedConfiguration) -> Iterator[Problem]:
             yield one.problem(f"policy.{kind}", "not in `policies.chain`, so it never runs", "add it to the chain")
     if not configuration.pack.enabled:
         yield one.problem("pack.enabled", "this configuration is not served")
+
+
+def _shadows(loaded: Sequence[LoadedConfiguration]) -> Iterator[Problem]:
+    names = {one.configuration.pack.name for one in loaded}
+    for one in loaded:
+        shadow = one.configuration.policies.shadow
+        if shadow is not None and shadow.configuration not in names:
+            text = f"no configuration `{shadow.configuration}` is loaded with this one"
+            yield one.problem("policies.shadow.configuration", text, "name its file in another --policy-config")
 
 
 def _server_settings_ignored(loaded: Sequence[LoadedConfiguration]) -> Iterator[Problem]:

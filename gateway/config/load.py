@@ -60,8 +60,8 @@ def load(
     """Load files, and the `*.yaml` and `*.yml` of folders in the order of their names. The first is the default.
 
     Those in the folder `kept` take the place of others with the same id, or come after them. Configurations with
-    `pack.enabled: false` are checked and left out. Raises ConfigurationInvalid with the problems of all files, also
-    where two share an id, and where none is left.
+    `pack.enabled: false` are checked and left out, but for shadows of others, which come last. Raises
+    ConfigurationInvalid with the problems of all files, also where two share an id, and where none is left.
     """
     paths = list(paths)
     loaded, problems = check(paths, registry=registry)
@@ -76,7 +76,20 @@ def load(
     if not enabled:
         where = ", ".join(map(str, paths))
         raise ConfigurationInvalid([Problem(where, 0, 0, "", "there is no configuration that is enabled")])
-    return enabled
+    return [*enabled, *_unserved_shadows(enabled, loaded)]
+
+
+def _unserved_shadows(
+    enabled: Sequence[LoadedConfiguration], loaded: Sequence[LoadedConfiguration]
+) -> list[LoadedConfiguration]:
+    """Those that only judge beside others. Raises ConfigurationInvalid for one that is not there."""
+    asked = {shadow.configuration: one for one in enabled if (shadow := one.configuration.policies.shadow) is not None}
+    known = {one.id for one in loaded}
+    if missing := [(name, one) for name, one in asked.items() if name not in known]:
+        path = "policies.shadow.configuration"
+        told = [(f"no configuration `{name}` is loaded", one) for name, one in missing]
+        raise ConfigurationInvalid([one.problem(path, text, severity=Severity.ERROR) for text, one in told])
+    return [one for one in loaded if one.id in asked and not one.configuration.pack.enabled]
 
 
 def check(

@@ -474,6 +474,20 @@ class Providers(Section, frozen=True):
     fallback: Annotated[Fallback, Meta(description="What happens when a target fails.")] = Fallback()
 
 
+class ShadowPolicies(Section, frozen=True):
+    """Another configuration's chain, which judges beside the live one and decides nothing."""
+
+    configuration: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="The configuration (its `pack.name`) whose chain judges. It must be loaded too; with "
+            "`pack.enabled: false` it does nothing else.",
+        ),
+    ]
+    sample: Annotated[float, Meta(gt=0.0, le=1.0, description="The share of the exchanges that it judges.")] = 0.1
+
+
 class Policies(Section, frozen=True):
     """Which checks run."""
 
@@ -484,6 +498,10 @@ class Policies(Section, frozen=True):
             extra_json_schema={"uniqueItems": True},
         ),
     ] = ()
+    shadow: Annotated[
+        ShadowPolicies | None,
+        Meta(description="A configuration to be tried on live traffic: what it says is recorded and compared."),
+    ] = None
 
 
 class GatewayTimeouts(Section, frozen=True):

@@ -142,3 +142,12 @@ def test_the_key_of_a_moderation_service() -> None:
 
 
 MODERATED = HEAD + TARGET % "" + "policies:\n  chain: [external-moderation]\npolicy:\n  external-moderation:\n"
+
+
+def test_a_shadow_that_is_not_loaded(registry: Registry) -> None:
+    text = HEAD + TARGET % "" + "policies: {shadow: {configuration: next}}\n"
+    assert warnings(registry, text) == [
+        "f0:5:36: warning: policies.shadow.configuration: no configuration `next` is loaded with this one "
+        "(name its file in another --policy-config)"
+    ]
+    assert warnings(registry, text, "pack: {name: next}\n" + TARGET % "") == []

@@ -345,3 +345,14 @@ def test_a_damaged_file_is_refused_or_loads_but_never_breaks_the_loader(data: st
     except ConfigurationInvalid as error:
         problems = error.problems
     assert problems is None or any(problem.severity is Severity.ERROR for problem in problems)
+
+
+def test_a_shadow_is_loaded_last_even_where_it_is_not_served(tmp_path: Path) -> None:
+    targets = "providers: {targets: [{id: a, provider: mock, model: m}]}\n"
+    (tmp_path / "1.yaml").write_text(f"pack: {{name: next, enabled: false}}\n{targets}")
+    (tmp_path / "2.yaml").write_text(f"pack: {{name: live}}\n{targets}policies: {{shadow: {{configuration: next}}}}\n")
+    (tmp_path / "3.yaml").write_text(f"pack: {{name: idle, enabled: false}}\n{targets}")
+    assert [one.id for one in load([tmp_path])] == ["live", "next"]
+    (tmp_path / "1.yaml").unlink()
+    with pytest.raises(ConfigurationInvalid, match="no configuration `next` is loaded"):
+        load([tmp_path])
