@@ -25,7 +25,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def url(server: PostgresServer, tmp_path: Path) -> str:
-    (tmp_path / "state").mkdir()  # which a SQLite store makes for its file
+    (tmp_path / "state").mkdir(exist_ok=True)  # which a SQLite store makes for its file
     return server.database()
 
 
