@@ -27,8 +27,13 @@ from tests.process.support import MOCK, Wire, chat, samples, until
 RULES = DEPLOY / "prometheus"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "keeptrusts-gateway.json").read_text())
 DOCS = (ROOT / "docs" / "metrics.md").read_text()
-NO_CAUSE = {"keeptrusts_llm_cost_total"}
-"""What the gateway below has nothing to count of: its model has no price."""
+NO_CAUSE = {
+    "keeptrusts_llm_cost_total",
+    "keeptrusts_gateway_open_websockets",
+    "keeptrusts_gateway_websocket_messages_total",
+    "keeptrusts_gateway_websocket_message_delay_seconds_bucket",
+}
+"""What the gateway below has nothing to count of: its model has no price, and nobody opens a WebSocket."""
 
 NAMES = {metric.name for metric in METRICS}
 NAMES |= {
