@@ -44,7 +44,7 @@ class ChatSocket:
         self._meters.came(message.size)
         if self._over:
             return
-        binding = self.services.snapshot.renewed(self.binding)
+        binding = self.services.snapshot.renewed(self.binding, self.services.wall())
         if binding is None:
             self.end_early(InvalidAPIKey("This gateway key was revoked or has expired."))
             return

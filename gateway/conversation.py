@@ -213,7 +213,7 @@ class Session:
         """Each message is judged by the configuration that is in force when it comes, and by the key as it is then.
 
         Raises GatewayError where the key may not go on."""
-        binding = self.services.snapshot.renewed(self.binding)
+        binding = self.services.snapshot.renewed(self.binding, self.services.wall())
         if binding is None:
             raise InvalidAPIKey("This gateway key was revoked or has expired.")
         if binding is not self.binding:

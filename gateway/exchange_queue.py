@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from gateway import surface
+from gateway.errors import InvalidAPIKey
 from gateway.exchange import Exchange
 from gateway.message_client import MessageClient
 
@@ -81,9 +82,13 @@ class ExchangeQueue:
         self._advancing = True
         try:
             while self._waiting and self._exchange is None and not self._over:
-                binding, body, send = self._waiting.popleft()
+                asked, body, send = self._waiting.popleft()
                 self._bytes -= len(body)
                 client = MessageClient(self._peer, send, self._done)
+                binding = self._services.snapshot.renewed(asked, self._services.wall())
+                if binding is None:
+                    client.refuse(InvalidAPIKey("This gateway key was revoked or has expired."))
+                    continue
                 self._exchange = Exchange(self._services, self._endpoint, binding, self._head, client)
                 self._exchange.on_body(body)
         finally:

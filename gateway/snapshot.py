@@ -155,10 +155,12 @@ class Snapshot:
         binding = self.bindings[digest] = Binding(key, configuration, scopes=scopes)
         return binding
 
-    def renewed(self, binding: Binding) -> Binding | None:
-        """The binding of the same key, or of requests without one, as it is now; None: the key is known no longer."""
+    def renewed(self, binding: Binding, now: float) -> Binding | None:
+        """The binding of the same key, or of requests without one, as it is at a time in Unix seconds; None: the key is
+        known no longer, revoked or has expired."""
         if binding.key is not None:
-            return self.bindings.get(binding.key.hash) or self.bind(binding.key.hash)
+            found = self.bindings.get(binding.key.hash) or self.bind(binding.key.hash)
+            return None if found is None or found.good_until <= now else found
         if binding.configuration is self.default:
             return binding
         if not binding.credential:

@@ -184,3 +184,26 @@ def test_another_format_of_providers(talks: Callable[..., Talk]) -> None:
     answer = {"id": "m", "type": "message", "role": "assistant", "content": [part], "usage": usage}
     talk.provider().says(respond(orjson.dumps(answer)))
     assert talk.hears()[0]["choices"][0]["message"]["content"] == "Hi"
+
+
+def test_a_request_that_waited_is_asked_for_a_key_that_still_holds(talks: Callable[..., Talk]) -> None:
+    talk = talks(key=gateway_key(expires_at=1_700_000_010.0))
+    talk.join(PATH)
+    talk.says(ask("one"), ask("two"))
+    talk.wall.now += 20
+    whole(talk, "1")
+    assert talk.hears()[-1]["error"]["code"] == "invalid_api_key"
+    assert len(talk.pool.providers) == 1
+    talk.says(ask("three"))
+    assert talk.client_socket.closed == (1008, "This gateway key was revoked or has expired.")
+
+
+def test_a_slow_client_slows_the_provider(talks: Callable[..., Talk]) -> None:
+    talk = talks()
+    client = talk.join(PATH)
+    talk.says(ask(stream=True))
+    talk.provider().says(SSE_HEAD, event(piece("Hel")))
+    client.listener.on_paused()
+    assert talk.provider().transport.events == ["paused"]
+    client.listener.on_resumed()
+    assert talk.provider().transport.events == ["paused", "resumed"]

@@ -222,12 +222,15 @@ def test_a_binding_is_renewed(compile: Compile) -> None:
     older, newer = compile(configuration(), key=key), compile(configuration(target("two")), key=key)
     binding = older.bind(key.hash)
     assert binding is not None
-    assert older.renewed(binding) is binding
-    renewed = newer.renewed(binding)
+    assert older.renewed(binding, 0.0) is binding
+    renewed = newer.renewed(binding, 0.0)
     assert renewed is newer.bindings[key.hash]
-    assert newer.renewed(older.anonymous) is newer.anonymous
+    assert newer.renewed(older.anonymous, 0.0) is newer.anonymous
     passed = Binding(None, older.default, credential=b"authorization: Bearer sk-own\r\n")
-    again = newer.renewed(passed)
+    again = newer.renewed(passed, 0.0)
     assert again is not None
     assert (again.configuration, again.credential) == (newer.default, passed.credential)
-    assert compile(configuration(), key=gateway_key(configuration_id="gone")).renewed(binding) is None
+    assert compile(configuration(), key=gateway_key(configuration_id="gone")).renewed(binding, 0.0) is None
+    expiring = compile(configuration(), key=gateway_key(expires_at=5.0))
+    assert expiring.renewed(binding, 4.9) is not None
+    assert expiring.renewed(binding, 5.0) is None
