@@ -107,33 +107,34 @@ def state_files(state: Path) -> Iterator[Finding]:
     if not os.access(state, os.W_OK | os.X_OK):
         yield Finding(area, Status.FAILED, f"{state} is not writable for this user", "run kt as the gateway's user")
         return
-    open_to_others = [path for path in _with_secrets(state) if _mode(path) & 0o077]
     foreign = [path for path in _with_secrets(state) if path.stat().st_uid != os.geteuid()]
-    for path in open_to_others:
-        yield Finding(
-            area, Status.FAILED, f"{path} can be read by other users ({_mode(path):04o})", f"chmod go= {path}"
-        )
+    exposed = list(_exposed(state))
+    yield from exposed
     for path in foreign:
         yield Finding(area, Status.WARNING, f"{path} belongs to another user", "run kt as the gateway's user")
     free = os.statvfs(state).f_bavail * os.statvfs(state).f_frsize
     if free < FREE_BYTES:
         step = "make room: when the disk is full, no request can be recorded"
         yield Finding(area, Status.WARNING, f"{free / 2**20:,.0f} MB free under {state}", step)
-    if not open_to_others and not foreign:
+    if not exposed and not foreign:
         yield Finding(area, Status.OK, f"{state}, closed to others, {free / 2**30:,.0f} GB free")
 
 
+def _exposed(state: Path) -> Iterator[Finding]:
+    """What others than its owner can read. Of the folder a group may, as container platforms have it."""
+    for path in [state, *_with_secrets(state)]:
+        mode = _mode(path)
+        told = f"{path} can be read by {'everybody' if mode & 0o007 else 'its group'} ({mode:04o})"
+        if mode & 0o007:
+            yield Finding("state files", Status.FAILED, told, f"chmod go= {path}")
+        elif mode & 0o070 and path != state:
+            yield Finding("state files", Status.WARNING, told, f"chmod go= {path}")
+
+
 def _with_secrets(state: Path) -> list[Path]:
-    """The folder, and what in it must be nobody else's."""
-    return [
-        state,
-        *(
-            path
-            for pattern in ("*.db", "audit-key*", "*token*")
-            for path in sorted(state.glob(pattern))
-            if not path.name.endswith(".pub") and path.suffix != ".pub"
-        ),
-    ]
+    """What in the folder must be nobody else's."""
+    found = [path for pattern in ("*.db", "audit-key*", "*token*") for path in sorted(state.glob(pattern))]
+    return [path for path in found if ".pub" not in path.suffixes]
 
 
 def _mode(path: Path) -> int:

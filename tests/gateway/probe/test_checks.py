@@ -63,7 +63,14 @@ def test_a_state_folder_that_others_can_read_is_found(tmp_path: Path) -> None:
     (finding,) = checks.state_files(state)
     assert finding.status in (Status.OK, Status.WARNING)  # a test machine's disk may be nearly full
     (state / "gateway.db").chmod(0o644)
-    assert ("failed", f"{state}/gateway.db can be read by other users (0644)") in told(checks.state_files(state))
+    assert ("failed", f"{state}/gateway.db can be read by everybody (0644)") in told(checks.state_files(state))
+    (state / "gateway.db").chmod(0o660)
+    state.chmod(0o770)
+    assert ("warning", f"{state}/gateway.db can be read by its group (0660)") in told(checks.state_files(state))
+    (state / "gateway.db").chmod(0o600)
+    assert {finding.status for finding in checks.state_files(state)} <= {Status.OK, Status.WARNING}
+    state.chmod(0o755)
+    assert ("failed", f"{state} can be read by everybody (0755)") in told(checks.state_files(state))
 
 
 async def test_the_store_is_opened_and_not_made(tmp_path: Path) -> None:
