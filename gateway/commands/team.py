@@ -32,6 +32,18 @@ def _rules(command: Command) -> Command:
     return command
 
 
+def _limits(command: Command) -> Command:
+    """What all keys of a team together may use."""
+    for option in (
+        click.option("--budget-usd", type=click.FloatRange(min=0), help="What all its keys may cost a month, in USD."),
+        click.option("--concurrency", type=click.IntRange(min=1), help="Requests all its keys may have open."),
+        click.option("--tpm", type=click.IntRange(min=1), help="Tokens a minute of all its keys."),
+        click.option("--rpm", type=click.IntRange(min=1), help="Requests a minute of all its keys."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group("team")
 def group() -> None:
     """Create and manage teams, who is in them, and what their members may make by themselves.
@@ -50,15 +62,17 @@ def group() -> None:
 @click.argument("name", type=Label())
 @click.option("--description", default="", help="What it is for.")
 @_rules
+@_limits
 @options
-def create(name: str, description: str, store: str | None, api: str | None, as_json: bool, **rules: Any) -> None:
+def create(name: str, description: str, store: str | None, api: str | None, as_json: bool, **given: Any) -> None:
     """Create a team.
 
     \b
     Examples:
       kt team create research --models gpt-4o,gpt-4o-mini --max-rpm 60 --max-expires-in 90d
+      kt team create interns --budget-usd 100 --concurrency 20
     """
-    body = {"name": name, "description": description, "key_rules": _given(rules)}
+    body = {"name": name, "description": description, "key_rules": _given(given), "limits": _use(given)}
     _print_team(chosen(api, store)("create_team", body=body), as_json=as_json)
 
 
@@ -95,26 +109,30 @@ def show_team(team: str, store: str | None, api: str | None, as_json: bool) -> N
 @click.option("--name", type=Label(), help="A new name.")
 @click.option("--description", help="What it is for.")
 @click.option("--no-rules", is_flag=True, help="Take all rules away first.")
+@click.option("--no-limits", is_flag=True, help="Take all limits away first.")
 @_rules
+@_limits
 @options
 def edit(
     team: str,
     name: str | None,
     description: str | None,
     no_rules: bool,
+    no_limits: bool,
     store: str | None,
     api: str | None,
     as_json: bool,
-    **rules: Any,
+    **options_given: Any,
 ) -> None:
-    """Change a team. A rule that is not named stays; keys that there are stay as they are.
+    """Change a team. A rule or limit that is not named stays; keys that there are stay as they are.
 
     \b
     Examples:
       kt team edit research --max-rpm 120
       kt team edit research --no-rules --models gpt-4o
+      kt team edit research --budget-usd 250
     """
-    call, given = chosen(api, store), _given(rules)
+    call, given, use = chosen(api, store), _given(options_given), _use(options_given)
     body: dict[str, Any] = {}
     if name is not None:
         body["name"] = name
@@ -123,8 +141,11 @@ def edit(
     if given or no_rules:
         before = {} if no_rules else call("team", {"team": team})["key_rules"]
         body["key_rules"] = {**before, **given}
+    if use or no_limits:
+        before = {} if no_limits else call("team", {"team": team})["limits"]
+        body["limits"] = {**before, **use}
     if not body:
-        fail("say what to change: --name, --description, --no-rules, or a rule", code=EXIT_USAGE)
+        fail("say what to change: --name, --description, a rule or a limit, or what to take away", code=EXIT_USAGE)
     _print_team(call("edit_team", {"team": team}, body), as_json=as_json)
 
 
@@ -210,6 +231,17 @@ def _given(rules: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
+def _use(given: dict[str, Any]) -> dict[str, Any]:
+    """The limits that were named, as the API takes them."""
+    named = {
+        "requests_per_minute": given["rpm"],
+        "tokens_per_minute": given["tpm"],
+        "max_concurrency": given["concurrency"],
+        "budget_usd_per_month": given["budget_usd"],
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
@@ -225,6 +257,8 @@ def _print_team(team: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         show_json(team)
         return
-    row = {**{name: value for name, value in team.items() if name != "key_rules"}, **team["key_rules"]}
+    row = {name: value for name, value in team.items() if name not in ("key_rules", "limits")}
+    row |= {f"limit: {name}": value for name, value in team["limits"].items()}
+    row |= {f"keys at most: {name}": value for name, value in team["key_rules"].items()}
     shown = [{"field": name, "value": value} for name, value in row.items() if value not in (None, "")]
     show(shown, ("field", "value"), as_json=False)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from gateway.config.load import LoadedConfiguration
 from gateway.config.problems import Problem, in_order
 from gateway.config.schema import SecretRef
+from gateway.prices import price_of
 from gateway.secrets import read_secret
 from policy.external_moderation import ExternalModerationSettings
 
@@ -37,6 +38,8 @@ def lint(loaded: Sequence[LoadedConfiguration], environ: Mapping[str, str]) -> l
             *_missing_secrets(one, environ),
             *_clear_text(one),
             *_moderation(one, environ),
+            *_unpriced(one),
+            *_redis(one, environ),
             *_unused(one),
         ]
     found += _server_settings_ignored(loaded)
@@ -83,6 +86,23 @@ def _moderation(one: LoadedConfiguration, environ: Mapping[str, str]) -> Iterato
         yield one.problem(path, reason, f"without it nobody is asked, and `fail_mode: {settings.fail_mode}` holds")
     if url.scheme == "http" and url.hostname not in _LOOPBACK:
         yield one.problem("policy.external-moderation.url", "all texts travel in clear", "use https")
+
+
+def _unpriced(one: LoadedConfiguration) -> Iterator[Problem]:
+    """Targets whose cost a budget of the configuration does not see."""
+    if one.configuration.limits.budget_usd_per_month is None:
+        return
+    for index, target in enumerate(one.configuration.providers.targets):
+        model = target.upstream_model or target.model
+        if target.price is None and price_of(target.provider, model, 0.0) is None:
+            path = f"providers.targets[{index}]"
+            yield one.problem(path, f"no price is known for `{model}`: no budget sees its cost", "give it a `price`")
+
+
+def _redis(one: LoadedConfiguration, environ: Mapping[str, str]) -> Iterator[Problem]:
+    settings = one.configuration.gateway.redis
+    if settings is not None and (reason := missing_secret(settings.url_ref, environ)):
+        yield one.problem("gateway.redis.url_ref", reason, "without it each machine's limits are its own")
 
 
 def _unused(one: LoadedConfiguration) -> Iterator[Problem]:

@@ -133,6 +133,7 @@ class Sharing:
         self._tallies = Tallies(run_folder, workers)
         self._node = _node_id(run_folder)
         self._place: Place | None = None
+        self._configured = False
         self._client: redis.Redis | None = None
         self._script: Any = None
         self._shares: dict[tuple[str, str], _Share] = {}
@@ -146,10 +147,10 @@ class Sharing:
 
     async def configure(self, place: Place | None) -> None:
         """Share limits here from now on, or nowhere (None)."""
-        if place == self._place:
+        if self._configured and place == self._place:
             return
         await self._disconnect()
-        self._place = place
+        self._place, self._configured = place, True
         if place is None:
             self._allowances.tell_mode(Mode.OWN, WhenAway.LOCAL, self._wall())
             return

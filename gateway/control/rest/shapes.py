@@ -291,6 +291,15 @@ class KeyRulesBody(In, kw_only=True):
     expires_in_seconds: Seconds | None = None
 
 
+class TeamLimitsBody(In, kw_only=True):
+    """What all keys of a team together may use; null: no such limit."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    max_concurrency: Count | None = None
+    budget_usd_per_month: Money | None = None
+
+
 class TeamOut(Out, kw_only=True):
     """A team. `members` and `keys` are how many there are."""
 
@@ -298,6 +307,7 @@ class TeamOut(Out, kw_only=True):
     name: str
     description: str
     key_rules: KeyRulesBody
+    limits: TeamLimitsBody
     members: int
     keys: int
     created_at: datetime | None
@@ -316,14 +326,16 @@ class NewTeam(In, kw_only=True):
     name: Label
     description: Text = ""
     key_rules: KeyRulesBody = msgspec.field(default_factory=KeyRulesBody)
+    limits: TeamLimitsBody = msgspec.field(default_factory=TeamLimitsBody)
 
 
 class TeamEdit(In, kw_only=True):
-    """What to change; what is not there stays. `key_rules` is replaced whole."""
+    """What to change; what is not there stays. `key_rules` and `limits` are replaced whole."""
 
     name: Label | UnsetType = UNSET
     description: Text | UnsetType = UNSET
     key_rules: KeyRulesBody | UnsetType = UNSET
+    limits: TeamLimitsBody | UnsetType = UNSET
 
 
 class TeamQuery(In, kw_only=True):

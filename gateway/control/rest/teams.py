@@ -12,7 +12,7 @@ from gateway.control.rest.pages import cut, page
 from gateway.control.rest.people import user_out
 from gateway.control.rest.shapes import at
 from gateway.control.store.errors import TeamNotFound
-from gateway.control.store.records import KeyRules
+from gateway.control.store.records import KeyRules, TeamUse
 from gateway.control.store.teams import Team, TeamChange
 from gateway.control.store.users import UserFilter
 
@@ -23,6 +23,7 @@ def _team_out(team: Team) -> shapes.TeamOut:
         name=team.name,
         description=team.description,
         key_rules=shapes.KeyRulesBody(**msgspec.structs.asdict(team.key_rules)),
+        limits=shapes.TeamLimitsBody(**msgspec.structs.asdict(team.limits)),
         members=team.members,
         keys=team.keys,
         created_at=at(team.created_at),
@@ -31,6 +32,10 @@ def _team_out(team: Team) -> shapes.TeamOut:
 
 def _rules(body: shapes.KeyRulesBody) -> KeyRules:
     return KeyRules(**msgspec.structs.asdict(body))
+
+
+def _limits(body: shapes.TeamLimitsBody) -> TeamUse:
+    return TeamUse(**msgspec.structs.asdict(body))
 
 
 async def teams(call: Call) -> shapes.TeamPage:
@@ -45,7 +50,8 @@ async def teams(call: Call) -> shapes.TeamPage:
 async def create_team(call: Call) -> shapes.TeamOut:
     """Make a team."""
     new: shapes.NewTeam = call.body
-    return _team_out(await call.store.teams.create(new.name, new.description, _rules(new.key_rules), call.actor))
+    rules, limits = _rules(new.key_rules), _limits(new.limits)
+    return _team_out(await call.store.teams.create(new.name, new.description, rules, call.actor, limits))
 
 
 async def team(call: Call) -> shapes.TeamOut:
@@ -57,7 +63,8 @@ async def edit_team(call: Call) -> shapes.TeamOut:
     """Change a team."""
     edit: shapes.TeamEdit = call.body
     rules = UNSET if edit.key_rules is UNSET else _rules(edit.key_rules)
-    change = TeamChange(name=edit.name, description=edit.description, key_rules=rules)
+    limits = UNSET if edit.limits is UNSET else _limits(edit.limits)
+    change = TeamChange(name=edit.name, description=edit.description, key_rules=rules, limits=limits)
     return _team_out(await call.store.teams.change(call.part("team"), change, call.actor))
 
 

@@ -55,17 +55,26 @@ class Teams:
         self._database = database
         self._clock = clock
 
-    async def create(self, name: str, description: str, rules: KeyRules, actor: Actor) -> Team:
+    async def create(
+        self,
+        name: str,
+        description: str,
+        rules: KeyRules,
+        actor: Actor,
+        limits: TeamUse = TeamUse(),  # noqa: B008 (immutable)
+    ) -> Team:
         """Make a team. Raises NameTaken."""
         now = self._clock()
-        row = {
+        row: dict[str, Any] = {
             "id": f"team_{secrets.token_hex(8)}",
             "name": name,
             "description": description,
             "key_rules": msgspec.to_builtins(rules),
             "created_at": now,
+            **msgspec.structs.asdict(limits),
         }
         async with self._database.write() as connection:
+            row["slot"] = await _slot(connection, row["id"])
             await _store(connection, insert(teams).values(row), name)
             team = await _get(connection, row["id"])
             await note(connection, now, actor, "team.create", team.id, team.name, None, _shown(team))

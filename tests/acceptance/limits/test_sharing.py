@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.allowances import FRESH_SECONDS, WAKE_SHARE, Allowances, WhenAway
+from gateway.allowances import FRESH_SECONDS, WAKE_SHARE, Allowances, Mode, WhenAway
 from gateway.control.roster import Roster
 from gateway.control.sharing import Place, Sharing
 from gateway.errors import RateLimited
@@ -259,6 +259,16 @@ async def test_a_redis_that_has_forgotten_everything_learns_it_again(pair: Pair,
         await machine.step()
         machine.ask_often(scope(found), 100)
     assert len(one.holds) + len(other.holds) == 100
+
+
+async def test_what_an_earlier_process_left_does_not_last(tmp_path: Path, server: RedisServer) -> None:
+    found = key(requests_per_minute=10)
+    machine = Machine(tmp_path / "a", [found])
+    machine.allowances.tell_mode(Mode.SHARED, WhenAway.REFUSE, 0.0)
+    assert not machine.ask(scope(found))
+    await machine.sharing.configure(None)
+    assert machine.ask(scope(found))
+    await machine.close()
 
 
 async def test_another_prefix_is_another_world(tmp_path: Path, server: RedisServer) -> None:

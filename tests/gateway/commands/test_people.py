@@ -127,6 +127,13 @@ def test_teams(run: Run, place: list[str]) -> None:
     assert told(run, "team", "members", "selling", *place) == []
     bare = told(run, "team", "edit", "selling", "--no-rules", *place)
     assert set(bare["key_rules"].values()) == {None}
+    limited = told(run, "team", "edit", "selling", "--rpm", "600", "--budget-usd", "100", *place)
+    assert (limited["limits"]["requests_per_minute"], limited["limits"]["budget_usd_per_month"]) == (600, 100)
+    limited = told(run, "team", "edit", "selling", "--concurrency", "5", *place)
+    assert [value for value in limited["limits"].values() if value] == [600, 5, 100]
+    assert set(told(run, "team", "edit", "selling", "--no-limits", *place)["limits"].values()) == {None}
+    whole = told(run, "team", "create", "interns", "--tpm", "1000", *place)
+    assert whole["limits"]["tokens_per_minute"] == 1000
     assert run("team", "delete", "selling", *place).exit_code == 0
     assert run("team", "edit", "research", *place).exit_code == 2
 

@@ -37,6 +37,22 @@ def test_a_missing_secret_is_a_warning(registry: Registry) -> None:
     assert warnings(registry, text, KEY="sk-1") == []
 
 
+def test_a_budget_wants_prices(registry: Registry) -> None:
+    budget = "limits: {budget_usd_per_month: 5}\n"
+    (warning,) = warnings(registry, HEAD + budget + TARGET % "")
+    assert "no price is known for `m`: no budget sees its cost (give it a `price`)" in warning
+    assert warnings(registry, HEAD + budget + TARGET % ", price: {input: 0}") == []
+    assert warnings(registry, HEAD + budget + TARGET % ", upstream_model: gpt-4o") == []
+    assert warnings(registry, HEAD + "limits: {requests_per_minute: 5}\n" + TARGET % "") == []
+
+
+def test_a_redis_that_cannot_be_found_is_a_warning(registry: Registry) -> None:
+    text = HEAD + TARGET % "" + "gateway: {redis: {url_ref: {env: REDIS}}}\n"
+    (warning,) = warnings(registry, text)
+    assert "gateway.redis.url_ref: the environment variable `REDIS` is not set" in warning
+    assert warnings(registry, text, REDIS="redis://localhost") == []
+
+
 def test_what_is_in_the_store_is_not_known() -> None:
     assert missing_secret(SecretRef(store="openai"), {}) == ""
 
