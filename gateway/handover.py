@@ -42,10 +42,14 @@ class Listeners:
         return tuple(sock.fileno() for sockets in self._sockets.values() for sock in sockets)
 
     def renew(self, worker: int) -> None:
-        """A worker has died: close its sockets, so that the kernel gives new connections to the others meanwhile."""
+        """A worker has died: close its sockets, so that the kernel gives new connections to the others meanwhile.
+
+        Raises OSError where there can be no new one; then the old ones stay.
+        """
+        fresh = self._bind()
         for sock in self._sockets[worker]:
             sock.close()
-        self._sockets[worker] = [self._bind()]
+        self._sockets[worker] = [fresh]
 
     def close(self) -> None:
         """Let go of all; what a worker or a successor holds goes on."""

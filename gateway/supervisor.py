@@ -238,7 +238,8 @@ class Supervisor:
         del self._children[name]
         self._count_workers()
         if name != "control" and not self._stopping.is_set():
-            self._listeners.renew(_number(name))
+            with contextlib.suppress(OSError):
+                self._listeners.renew(_number(name))
         return code
 
     def _listeners_of(self, name: str) -> tuple[int, ...]:
