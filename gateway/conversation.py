@@ -74,7 +74,8 @@ class Session:
     def __init__(self, services: Services, upgrade: Upgrade) -> None:
         self.services = services
         self.binding = upgrade.binding
-        self.id = services.next_id()
+        # What the client reads as `x-request-id` finds the records, also where it has brought an id of its own.
+        self.id = services.next_id() if b"x-request-id" in upgrade.head.own else upgrade.request_id
         self.deadline = self.total_deadline = _NEVER
         self._examined_until = _NEVER
         self._heard_at = 0.0
@@ -495,11 +496,11 @@ class Session:
         if self._over:
             return
         self._end(error.code, error.status, Outcome.TRUNCATED, error)
+        self._hang_up(GOING_AWAY, "")  # first: why it ends is the client's to know
         if self._client is not None:
             self._client.close(close_code(error), error.message)
         elif not self._answered:
             self._upgrade.refuse(error)
-        self._hang_up(GOING_AWAY, "")
 
     def on_deadline(self, now: float) -> None:
         """A thread takes too long with a message, or a provider with its responses."""

@@ -149,12 +149,18 @@ class Upgrade:
     """A client's handshake."""
 
     peer = "192.0.2.7"
-    request_id = "req_shown"
     compressible = False
 
     def __init__(
-        self, kind: SocketKind, model: str | None, head: RequestHead, binding: Binding, subprotocols: Sequence[str]
+        self,
+        kind: SocketKind,
+        model: str | None,
+        head: RequestHead,
+        binding: Binding,
+        subprotocols: Sequence[str],
+        request_id: str,
     ) -> None:
+        self.request_id = request_id
         self.kind = kind
         self.model = model
         self.head = head
@@ -200,7 +206,9 @@ class Talk(Play):
             name, _, value = part.partition("=")
             model = value if name in ("model", "deployment") else model
         binding = authenticate(head, self.services.snapshot, AuthMode.REQUIRED, self.wall())
-        self.upgrade = Upgrade(kind, model, head, binding, subprotocols)
+        own_id = head.own.get(b"x-request-id")
+        shown = own_id.decode() if own_id else self.services.next_id()
+        self.upgrade = Upgrade(kind, model, head, binding, subprotocols, shown)
         try:
             self.conversation = converse(self.services, self.upgrade)
         except GatewayError as error:

@@ -358,7 +358,7 @@ def test_early_ends(talks: Callable[..., Talk], error: Any, code: int) -> None:
         one.end_early(error)
     assert talk.client_socket.closed is not None
     assert talk.client_socket.closed[0] == code
-    assert talk.socket.closed is not None
+    assert talk.socket.closed == (1001, "")
     assert talk.turns[0]["outcome"] == "truncated"
 
 
@@ -544,3 +544,15 @@ def test_an_answer_that_is_too_large_to_be_judged(talks: Callable[..., Talk], mo
     talk.socket.says(created(), delta("x" * 2000))
     assert talk.hears()[0]["error"]["code"] == "upstream_invalid"
     assert talk.told()[-1]["type"] == "response.cancel"
+
+
+def test_the_id_that_a_client_reads_finds_the_records(talks: Callable[..., Talk]) -> None:
+    talk, other = talks(), talks()
+    talk.join()
+    assert talk.records[0]["id"] == talk.upgrade.request_id
+    assert b"x-request-id: %b\r\n" % talk.upgrade.request_id.encode() in talk.socket.asked.fields
+    other.join(headers=["X-Request-Id: my-own"])
+    assert other.upgrade.request_id == "my-own"
+    assert other.records[0]["attributes"] == {"client_request_id": "my-own"}
+    other.says(CREATE)
+    assert other.records[1]["attributes"] == {"socket": other.records[0]["id"], "client_request_id": "my-own"}
