@@ -20,6 +20,7 @@ from gateway.config.schema import AuthMode
 from gateway.control_relay import ControlRelay
 from gateway.cors import CrossOriginClient, Origins
 from gateway.errors import (
+    AddressNotAllowed,
     Draining,
     ForbiddenOrigin,
     GatewayError,
@@ -156,7 +157,7 @@ class GatewayApplication:
     def _refuse(self, error: GatewayError, head: RequestHead | None, client: Client, wire: Wire) -> None:
         if isinstance(error, InvalidAPIKey):
             self._rejections[error.reason].inc()
-        if isinstance(error, InvalidAPIKey | ForbiddenOrigin) and head is not None:
+        if isinstance(error, InvalidAPIKey | ForbiddenOrigin | AddressNotAllowed) and head is not None:
             self._record_refusal(error, head, client)
         self._services.count_refusal(error)
         request_id = self._shown_id(head)
@@ -173,7 +174,8 @@ class GatewayApplication:
             return
         own = head.own.get(b"x-request-id")
         attributes = {"client_request_id": own.decode("latin-1")} if own else {}
-        self._conclude_refusal(error, head.endpoint.operation or "", client.peer, attributes)
+        operation = head.endpoint.operation if head.endpoint is not None else None
+        self._conclude_refusal(error, operation or "", client.peer, attributes)
 
     def _conclude_refusal(self, error: GatewayError, operation: str, peer: str, attributes: dict[str, str]) -> None:
         services = self._services

@@ -208,7 +208,7 @@ class ConfigurationRefused(DownstreamError):
 
 
 class ForbiddenOrigin(DownstreamError):
-    """A request without a key is served only for a loopback Host and without a foreign Origin."""
+    """A request without a key is served only for a loopback Host, without a foreign Origin, and not through a proxy."""
 
     status = 403
     code = "forbidden_origin"

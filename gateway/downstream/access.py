@@ -29,17 +29,21 @@ class Access:
         self._allowed = [ipaddress.ip_network(network) for network in allowed]
         self._proxies = [ipaddress.ip_network(network) for network in proxies]
 
-    def admit(self, peer: str, forwarded: bytes | None) -> str:
+    def client(self, peer: str, forwarded: bytes | None) -> str:
         """The address that a request comes from. `peer` is the other end of the connection, `forwarded` the value of
-        `x-forwarded-for`. Raises AddressNotAllowed."""
+        `x-forwarded-for`."""
         address = _parse(peer)
         if address is None:
             return peer  # no address of a network
         if forwarded and _within(address, self._proxies):
             address = self._behind(address, forwarded)
-        if self._allowed and not _within(address, self._allowed):
-            raise AddressNotAllowed(f"The address {address} may not use this gateway (gateway.ip_allowlist).")
         return str(address)
+
+    def check(self, client: str) -> None:
+        """Raises AddressNotAllowed where this address may not connect."""
+        address = _parse(client) if self._allowed else None
+        if address is not None and not _within(address, self._allowed):
+            raise AddressNotAllowed(f"The address {address} may not use this gateway (gateway.ip_allowlist).")
 
     def _behind(self, proxy: Address, forwarded: bytes) -> Address:
         """The last address that no trusted proxy has, or the first of all where every one is such.

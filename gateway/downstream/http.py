@@ -356,7 +356,8 @@ class DownstreamConnection(asyncio.Protocol):
         head = self.head = parse_head(data[:end], limits.head)
         access = self._server.access
         if access is not None:
-            self.peer = access.admit(self._address, head.own.get(b"x-forwarded-for"))
+            self.peer = access.client(self._address, head.own.get(b"x-forwarded-for"))
+            access.check(self.peer)
         if head.length and head.keep_alive and not head.expects_continue:
             self._template = Template(data[:end], head)
         self._stripped = False

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.config.schema import AuthMode
 from gateway.control_relay import ControlRelay
+from gateway.downstream.access import access
 from gateway.downstream.http import Handler
 from gateway.errors import RequestTooLarge, UpstreamUnreachable
 from gateway.exchange import Exchange
@@ -197,6 +198,19 @@ def test_who_was_not_let_in_is_recorded_only_where_it_is_wanted(playbook: Callab
     play = playbook(text)
     play.open(key=b"kt_gk_wrong")
     assert play.records == []
+
+
+def test_who_is_barred_is_recorded_with_the_address_that_is(playbook: Callable[..., Play]) -> None:
+    play = playbook()
+    connection, transport = play.connect()
+    server = connection._server
+    server.configure(server.limits, access(["198.51.100.0/24"], ["192.0.2.7"]))
+    for address in (b"198.51.100.1", b"203.0.113.9"):
+        connection.data_received(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: %b\r\n\r\n" % address)
+    assert b"address_not_allowed" in transport.written
+    start, finish = play.records
+    assert (start["client"], start["operation"]) == ("203.0.113.9", "")
+    assert (finish["outcome"], finish["status"], finish["code"]) == ("refused", 403, "address_not_allowed")
 
 
 def test_a_flood_of_refused_keys_fills_no_disk(playbook: Callable[..., Play]) -> None:

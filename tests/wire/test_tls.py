@@ -136,6 +136,14 @@ async def test_a_slow_reader_is_noticed_and_loses_nothing(stand: Stand) -> None:
         assert body == b"x" * sent
 
 
+async def test_a_refusal_is_readable_although_the_client_still_sends(stand: Stand) -> None:
+    async with stand.client() as client:
+        client.says(post(b"x" * 20_000_000))
+        heard = await client.hears_the_end()
+        assert heard.startswith(b"HTTP/1.1 413 ")
+        assert heard.endswith(b"}")
+
+
 @pytest.mark.parametrize(
     "said", [get(), b"\x16\x03\x01\x00\x05hello", b"\x16\x03\x01", b"\x80" * 300], ids=["http", "tls?", "part", "noise"]
 )

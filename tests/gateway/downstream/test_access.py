@@ -37,11 +37,12 @@ def test_no_rules_are_no_object() -> None:
 )
 def test_the_allow_list(allowed: list[str], peer: str, admitted: bool) -> None:
     rules = Access(allowed, [])
+    client = rules.client(peer, b"192.0.2.1")  # nobody's word counts
     if admitted:
-        rules.admit(peer, None)
+        rules.check(client)
     else:
         with pytest.raises(AddressNotAllowed, match="ip_allowlist"):
-            rules.admit(peer, b"192.0.2.1")  # nobody's word counts
+            rules.check(client)
 
 
 @pytest.mark.parametrize(
@@ -73,19 +74,19 @@ def test_the_allow_list(allowed: list[str], peer: str, admitted: bool) -> None:
     ],
 )
 def test_the_client_behind_a_trusted_proxy(forwarded: bytes | None, client: str) -> None:
-    assert Access([], ["10.0.0.0/8"]).admit("10.0.0.1", forwarded) == client
+    assert Access([], ["10.0.0.0/8"]).client("10.0.0.1", forwarded) == client
 
 
 def test_a_proxy_that_nobody_trusts_is_the_client() -> None:
-    assert Access([], ["10.0.0.0/8"]).admit("192.0.2.7", b"127.0.0.1") == "192.0.2.7"
+    assert Access([], ["10.0.0.0/8"]).client("192.0.2.7", b"127.0.0.1") == "192.0.2.7"
 
 
 def test_the_allow_list_is_about_the_client_and_not_its_proxy() -> None:
     rules = Access(["198.51.100.0/24"], ["10.0.0.0/8"])
-    assert rules.admit("10.0.0.1", b"198.51.100.9") == "198.51.100.9"
+    rules.check(rules.client("10.0.0.1", b"198.51.100.9"))
     for peer, forwarded in (("10.0.0.1", b"203.0.113.1"), ("10.0.0.1", None), ("203.0.113.1", b"198.51.100.9")):
         with pytest.raises(AddressNotAllowed):
-            rules.admit(peer, forwarded)
+            rules.check(rules.client(peer, forwarded))
 
 
 # On a connection
