@@ -90,13 +90,12 @@ class ProviderSide:
         if self._realtime and data.find(_HEARD) >= 0:
             self._judge_speech(uplink, event_of(data))
         attentive = self._is_attentive
-        if not self._turns.dropping:
-            if not attentive and _TELLING.search(data) is None:
-                self._speaker.forward(message)
-                return
-            if is_audio_delta(data) and not self._turns.buffers:
-                self._speaker.forward(message)
-                return
+        if not self._turns.dropping and self._goes_unread(data, attentive=attentive):
+            latest = self._turns.latest
+            if latest is not None:
+                latest.bytes_sent += message.size
+            self._speaker.forward(message)
+            return
         event = event_of(data)
         turn = self._turn_of(uplink, event)
         if turn is None:
@@ -106,6 +105,11 @@ class ProviderSide:
                 self._end_refused(turn, data)
         else:
             self._flow(uplink, turn, event, message)
+
+    def _goes_unread(self, data: bytes, *, attentive: bool) -> bool:
+        if is_audio_delta(data):
+            return not self._turns.buffers
+        return not attentive and _TELLING.search(data) is None
 
     def _judge_speech(self, uplink: Uplink, event: ServerEvent) -> None:
         """Policies of input read what a user has said as soon as it is written down. By then the model has heard it: so

@@ -28,6 +28,8 @@ class Turns:
         self._lanes: dict[tuple[Uplink, str | None], Turn] = {}
         self._items: dict[str, Turn] = {}
         self.dropping: set[Turn] = set()
+        self.latest: Turn | None = None
+        """The one under way that has begun last: to it is counted what is forwarded unread."""
 
     def __repr__(self) -> str:
         return f"<Turns: {len(self._asked)} asked for, {len(self._under_way)} under way>"
@@ -64,7 +66,7 @@ class Turns:
         if forgotten is not None:
             self.finish(forgotten, Outcome.FAILED, 502, "upstream_invalid")
         turn.stream_id = event.stream_id
-        self._under_way[turn.response_id] = turn
+        self._under_way[turn.response_id] = self.latest = turn
         self._lanes[uplink, event.stream_id] = turn
 
     def of(self, uplink: Uplink, event: ServerEvent) -> Turn | None:
@@ -105,6 +107,8 @@ class Turns:
         """A turn is over."""
         turn.finish(outcome, status, code, peer=self._peer)
         self.dropping.discard(turn)
+        if self.latest is turn:
+            self.latest = None
         if turn.response_id is not None and self._under_way.get(turn.response_id) is turn:
             del self._under_way[turn.response_id]
         self._items = {item: one for item, one in self._items.items() if one is not turn}

@@ -34,6 +34,7 @@ def test_an_unguarded_answer_is_forwarded_and_recorded(talks: Callable[..., Talk
     assert turn["start"]["operation"] == "realtime"
     assert turn["start"]["attributes"]["socket"] == talk.records[0]["id"]
     assert talk.metric("keeptrusts_llm_tokens_total") == 12
+    assert turn["bytes_sent"] == sum(len(orjson.dumps(event)) for event in events)
     assert talk.metric("keeptrusts_gateway_websocket_messages_total") == 2 + len(events)
 
 
