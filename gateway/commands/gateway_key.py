@@ -299,13 +299,13 @@ def delete(key: str, store: str | None, api: str | None, as_json: bool) -> None:
 
 
 @group.command("identify")
-@click.argument("leaked", metavar="KEY|-")
+@click.argument("leaked", metavar="TEXT|-")
 @_common
 def identify(leaked: str, store: str | None, api: str | None, as_json: bool) -> None:
-    """Say whose key this is, when one was found where it should not be. `-` reads it from standard input, which keeps
-    it out of the shell's history.
+    """Say whose key this is, when one was found where it should not be; or whose keys stand in a text. `-` reads it
+    from standard input, which keeps it out of the shell's history.
 
-    Exit code 1: it is no gateway key, or none of this store.
+    Exit code 1: there is no gateway key, or none of this store. JSON is an object for a key, an array for a text.
 
     \b
     Examples:
@@ -315,14 +315,24 @@ def identify(leaked: str, store: str | None, api: str | None, as_json: bool) -> 
     if api is not None:
         remote_key.identify(api, text, as_json=as_json)
         return
-    if not keys.checksum_ok(text):
+    found = keys.found_in(text)
+    if not found:
         fail("this is no gateway key, or not a whole one: its checksum does not fit")
-    record, _ = _in_store(store, lambda opened: _known(opened, text))
-    if record is None:
+
+    async def work(opened: Store) -> list[KeyRecord]:
+        return [record for key in found if (record := await _known(opened, key)) is not None]
+
+    records, _ = _in_store(store, work)
+    if not records:
         fail("this has the form of a gateway key, but this store has no such key (it may have been deleted)")
-    _print_record(record, as_json=as_json)
-    if keys.state_of(record.key, time.time()) is KeyState.ACTIVE:
-        warn(f"it is active; end it with `kt gateway-key revoke {record.key.id}`")
+    if as_json:
+        rows = [_row(record) for record in records]
+        show_json(rows[0] if found == [text] else rows)
+    for record in records:
+        if not as_json:
+            _print_record(record, as_json=False)
+        if keys.state_of(record.key, time.time()) is KeyState.ACTIVE:
+            warn(f"it is active; end it with `kt gateway-key revoke {record.key.id}`")
 
 
 async def _known(store: Store, key: str) -> KeyRecord | None:

@@ -37,6 +37,7 @@ _PREFIX_BYTES = PREFIX.encode()
 _BODY_LENGTH = len(PREFIX) + RANDOM_LENGTH
 # Two digits at a time: 0.5 µs a checksum, half of what digit by digit takes.
 _PAIRS = [(high + low).encode() for high in ALPHABET for low in ALPHABET]
+_IN_TEXT = re.compile(r"(?<![0-9A-Za-z_])kt_gk_[0-9A-Za-z]{38}(?![0-9A-Za-z])")
 _DURATION = re.compile(r"([1-9][0-9]{0,9})(s|m|h|d|w|y)")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 _LONGEST = 100 * _UNITS["y"]
@@ -71,6 +72,11 @@ def checksum_ok(key: bytes | str) -> bool:
         and key[len(PREFIX) :].isalnum()
         and key[_BODY_LENGTH:] == checksum(key[:_BODY_LENGTH])
     )
+
+
+def found_in(text: str, limit: int = 100) -> list[str]:
+    """The whole gateway keys that stand in a text, each once, in order; `limit` at the most."""
+    return [one for one in dict.fromkeys(_IN_TEXT.findall(text)) if checksum_ok(one)][:limit]
 
 
 def hash_key(key: bytes) -> bytes:

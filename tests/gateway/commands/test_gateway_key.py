@@ -191,6 +191,14 @@ def test_identify_a_leaked_key(run: Run, create: Callable[..., dict[str, Any]]) 
     assert "revoked" in given.stdout
 
 
+def test_identify_the_keys_in_a_text(run: Run, create: Callable[..., dict[str, Any]]) -> None:
+    first, second = create("--name", "first"), create("--name", "second")
+    text = f"KEY={first['key']}\nother: '{second['key']}', {first['key']}, {keys.generate().reveal()}, x{first['key']}"
+    result = run("gateway-key", "identify", "-", "--json", input=text)
+    assert [one["name"] for one in orjson.loads(result.stdout)] == ["first", "second"]
+    assert result.stderr.count("it is active") == 2
+
+
 def test_identify_what_is_no_key_or_not_ours(run: Run, create: Callable[..., dict[str, Any]]) -> None:
     made = create("--name", "a")
     strange = keys.generate().reveal()
