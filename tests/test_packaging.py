@@ -29,7 +29,8 @@ PLATFORMS = (("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darw
 
 def locked(name: str) -> dict[str, Version]:
     """The names and versions that a lock file pins."""
-    pins = re.findall(r"^([a-z0-9-]+)==(\S+) \\$", (ROOT / name).read_text(), re.MULTILINE)
+    # A pin may have a marker behind it, for what is not made for every platform.
+    pins = re.findall(r"^([a-z0-9-]+)==(\S+)(?: ; [^\\\n]+)? \\$", (ROOT / name).read_text(), re.MULTILINE)
     return {pin: Version(version) for pin, version in pins}
 
 
