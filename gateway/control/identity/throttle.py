@@ -1,8 +1,10 @@
-"""Failed attempts to sign in, counted by account and by address, in bounded memory.
+"""Failed attempts to sign in, counted by account and address, by account, and by address, in bounded memory.
 
 Wrong passwords are counted in a window; once there are too many, further attempts wait for its end, right or wrong, so
-that guessing gets nowhere. A sign-in that succeeds clears the account's count, not the address's. The tables have a
-fixed number of rows and let the oldest go. The clock is handed in.
+that guessing gets nowhere. Few are allowed for an account from one address, many for an account from all of them: else
+anybody could keep somebody else from signing in by ten wrong passwords. A sign-in that succeeds clears what stands
+against the account from its address. The tables have a fixed number of rows and let the oldest go. The clock is handed
+in.
 """
 
 from __future__ import annotations
@@ -11,20 +13,23 @@ import hashlib
 import ipaddress
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from gateway.errors import TooManyAttempts
 
 WINDOW_SECONDS: Final = 900.0
-ACCOUNT_FAILURES: Final = 10
-"""Ten guesses in a quarter of an hour: a thousand a day, against a password of ten characters."""
+PAIR_FAILURES: Final = 10
+"""For one account from one address."""
+
+ACCOUNT_FAILURES: Final = 100
+"""For one account from everywhere: ten thousand guesses a day, against a password of ten characters."""
 
 ADDRESS_FAILURES: Final = 30
 """More, since many people may come from one address."""
 
 MAX_ROWS: Final = 10_000
-"""About 2 MB for each of the two tables."""
+"""About 2 MB for each of the three tables."""
 
 
 class _Window:
@@ -57,13 +62,15 @@ class Throttle:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self._pairs = _Window(PAIR_FAILURES)
         self._accounts = _Window(ACCOUNT_FAILURES)
         self._addresses = _Window(ADDRESS_FAILURES)
 
-    def admit(self, account: str, address: str) -> None:
-        """Raises TooManyAttempts when this account or this address must wait."""
+    def admit(self, account: str | None, address: str) -> None:
+        """Raises TooManyAttempts when this account or this address must wait. `account` None: a link or the like, which
+        is nobody's before it has proved good."""
         now = self._clock()
-        waits = max(self._accounts.waits(_hash(account), now), self._addresses.waits(_network(address), now))
+        waits = max(window.waits(key, now) for window, key in self._rows_of(account, address))
         if waits > 0:
             seconds = math.ceil(waits)
             raise TooManyAttempts(
@@ -71,20 +78,27 @@ class Throttle:
                 headers=((b"retry-after", b"%d" % seconds),),
             )
 
-    def failed(self, account: str, address: str) -> None:
+    def failed(self, account: str | None, address: str) -> None:
         """Count a failure."""
         now = self._clock()
-        self._accounts.count(_hash(account), now)
-        self._addresses.count(_network(address), now)
+        for window, key in self._rows_of(account, address):
+            window.count(key, now)
 
-    def succeeded(self, account: str) -> None:
-        """The account's failures are forgiven."""
-        self._accounts.clear(_hash(account))
+    def succeeded(self, account: str, address: str) -> None:
+        """What failed for this account from this address is forgiven."""
+        self._pairs.clear(_hash(account) + _network(address))
+
+    def _rows_of(self, account: str | None, address: str) -> Iterator[tuple[_Window, bytes]]:
+        network = _network(address)
+        yield self._addresses, network
+        if account is not None:
+            yield self._pairs, _hash(account) + network
+            yield self._accounts, _hash(account)
 
     @property
     def rows(self) -> Sequence[int]:
-        """How many rows there are, of accounts and of addresses."""
-        return len(self._accounts), len(self._addresses)
+        """How many rows each table has."""
+        return len(self._pairs), len(self._accounts), len(self._addresses)
 
 
 def _hash(account: str) -> bytes:

@@ -21,7 +21,7 @@ from gateway.control.rest.call import Call
 from gateway.control.rest.people import me_out
 from gateway.control.store.access import INVITATION, SETUP
 from gateway.control.store.errors import SessionNotFound
-from gateway.control.store.users import User
+from gateway.control.store.users import User, normalised
 from gateway.errors import NotFound, SignInFailed
 
 CONSOLE: Final = "/console/"
@@ -42,15 +42,17 @@ async def methods(call: Call) -> shapes.SignInMethods:
 
 async def sign_in(call: Call) -> web.Response:
     """Sign in by password."""
-    plane, email, address = call.plane, call.body.email, call.client
+    plane, email, address = call.plane, normalised(call.body.email), call.client
     _require_passwords(call)
-    plane.throttle.admit(email.strip().lower(), address)
-    user, hash = await call.store.users.password_hash(email)
+    plane.throttle.admit(email, address)
+    # The same steps whether there is such a user or not, until a password has proved right.
+    id, hash = await call.store.users.password_hash(email)
     right = await plane.passwords.verify(call.body.password, hash)
-    if user is None or hash is None or not right or not user.active:
-        plane.throttle.failed(email.strip().lower(), address)
+    user = await call.store.users.get(id) if right and id is not None else None
+    if user is None or hash is None or not user.active:
+        plane.throttle.failed(email, address)
         raise SignInFailed(_WRONG)
-    plane.throttle.succeeded(user.email)
+    plane.throttle.succeeded(email, address)
     if plane.passwords.is_outdated(hash):
         await call.store.users.rehash(user.id, await plane.passwords.hash(call.body.password))
     return await _begin(call, user, "password")
@@ -59,9 +61,9 @@ async def sign_in(call: Call) -> web.Response:
 async def setup(call: Call) -> web.Response:
     """Make the first user, an owner, by the set-up link."""
     plane = call.plane
-    plane.throttle.admit(SETUP, call.client)
+    plane.throttle.admit(None, call.client)
     if not await call.store.access.is_good(SETUP, call.body.token):
-        plane.throttle.failed(SETUP, call.client)
+        plane.throttle.failed(None, call.client)
         raise SignInFailed(_USED)
     hash = await plane.passwords.hash(call.body.password)
     actor = call.acting(call.body.email, "sign_in")
@@ -75,12 +77,12 @@ async def setup(call: Call) -> web.Response:
 async def accept(call: Call) -> web.Response:
     """Choose a password by an invitation link, and sign in."""
     plane = call.plane
-    plane.throttle.admit(INVITATION, call.client)
+    plane.throttle.admit(None, call.client)
     _require_passwords(call)
     hash = await plane.passwords.hash(call.body.password)
     good, user_id = await call.store.access.redeem(INVITATION, call.body.token)
     if not good or user_id is None:
-        plane.throttle.failed(INVITATION, call.client)
+        plane.throttle.failed(None, call.client)
         raise SignInFailed(_USED)
     user = await call.store.users.get(user_id)
     user = await call.store.users.set_password(user.id, hash, call.acting(user.email, "sign_in", user.id))
@@ -124,13 +126,13 @@ async def oidc_callback(call: Call) -> web.Response:
     oidc = plane.settings.identity.oidc
     if oidc is None:
         raise NotFound("There is no OpenID provider to sign in through.")
-    plane.throttle.admit("oidc", call.client)
+    plane.throttle.admit(None, call.client)
     cookie = call.request.cookies.get(_state_cookie(call), "")
     try:
         found = await plane.oidc.finish(oidc, _callback(call), cookie, msgspec.structs.asdict(call.query))
         user = await plane.oidc.admit(oidc, found, call.store, lambda name, id: call.acting(name, "sign_in", id))
     except Refusal as error:
-        plane.throttle.failed("oidc", call.client)
+        plane.throttle.failed(None, call.client)
         raise SignInFailed(str(error)) from None
     response = await _begin(call, user, "oidc", to=found.next)
     response.del_cookie(_state_cookie(call), path="/", secure=_secure(call), httponly=True, samesite="Lax")

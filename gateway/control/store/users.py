@@ -129,12 +129,13 @@ class Users:
             id = (await connection.execute(select(users.c.id).where(users.c.subject == subject))).scalar()
             return None if id is None else await find_user(connection, id)
 
-    async def password_hash(self, email: str) -> tuple[User | None, str | None]:
-        """Who has this e-mail address, and the hash of their password. Neither, where there is no such user."""
+    async def password_hash(self, email: str) -> tuple[str | None, str | None]:
+        """The id of who has this e-mail address, and the hash of their password. Neither, where there is no such user;
+        it takes one statement either way."""
         async with self._database.read() as connection:
             query = select(users.c.id, users.c.password_hash).where(users.c.email == normalised(email))
             row = (await connection.execute(query)).first()
-            return (None, None) if row is None else (await find_user(connection, row.id), row.password_hash)
+            return (None, None) if row is None else (row.id, row.password_hash)
 
     async def search(self, wanted: UserFilter = UserFilter(), page: Page = ALL) -> list[User]:  # noqa: B008
         """The users that a filter lets through, newest first."""

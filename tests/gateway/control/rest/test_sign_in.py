@@ -7,7 +7,7 @@ import re
 import pytest
 
 from gateway.control.identity.roles import Role
-from gateway.control.identity.throttle import ACCOUNT_FAILURES
+from gateway.control.identity.throttle import PAIR_FAILURES
 from gateway.control.setup_link import new_link
 from gateway.control.store.trail import THE_GATEWAY
 from gateway.control.store.users import UserChange
@@ -119,7 +119,7 @@ async def test_a_foreign_page_cannot_sign_somebody_in(house: House) -> None:
 async def test_guessing_is_slowed_down(house: House) -> None:
     await house.user(email="ada@example.com")
     browser = house.browser()
-    for _ in range(ACCOUNT_FAILURES):
+    for _ in range(PAIR_FAILURES):
         answer = await browser("POST", "/auth/sign-in", {"email": "ada@example.com", "password": "wrong"})
         assert answer.code == "sign_in_failed"
     answer = await browser("POST", "/auth/sign-in", {"email": "ADA@example.com", "password": PASSWORD})
