@@ -34,7 +34,7 @@ async def test_the_protocol(tmp_path: Path) -> None:
     assert len(results) == 301
 
 
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("group", "throughout"), [("12", True), ("13", False)])
 async def test_compression(tmp_path: Path, group: str, throughout: bool) -> None:
     """permessage-deflate, with a plain conversation: these cases send prose, which a Realtime conversation that finds
