@@ -35,6 +35,7 @@ from gateway.errors import (
 )
 from gateway.examination import Examination
 from gateway.exchange_queue import ExchangeQueue
+from gateway.narrow import narrowed
 from gateway.provider_side import ProviderSide, outcome_of
 from gateway.said import Said
 from gateway.socket_ports import GOING_AWAY, INTERNAL_ERROR, NORMAL, VANISHED, Message, Socket, SocketKind, close_code
@@ -143,9 +144,13 @@ class Session:
         return route
 
     def _dial(self, route: Route) -> Uplink:
-        uplink = Uplink(
-            self.services, self, self._upgrade, self.binding, self._operation, route.candidates(), route.fallback
-        )
+        candidates, pipeline = route.candidates(), self.binding.configuration.pipeline
+        if pipeline.narrows:
+            subject = subject_of(self.binding, self.id, self._model, self._operation.value)
+            candidates, _, refusal = narrowed(pipeline, subject, candidates)
+            if refusal is not None:
+                raise refusal
+        uplink = Uplink(self.services, self, self._upgrade, self.binding, self._operation, candidates, route.fallback)
         self._dialling = uplink
         uplink.dial()
         return uplink

@@ -53,6 +53,7 @@ from gateway.errors import (
 )
 from gateway.guard import EDITORS, Buffered, Guarded, PolicyChange, restored
 from gateway.moderation import Moderation
+from gateway.narrow import narrowed
 from gateway.oversight import Answer, fingerprint, referral, told_client
 from gateway.relay import MAX_COLLECTED, Collection, Frames, Framing, Passage, Relay, Translation
 from gateway.response_fields import passed_on
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
     from gateway.surface import Endpoint
     from gateway.upcall import Upcall
     from gateway.warm_path import WarmPath
+    from policy.base import Pipeline
     from policy.guard import Guard
     from translators.dialect import RequestView
 
@@ -706,16 +708,27 @@ class Exchange:
             self.on_fault(error)
 
     def _route(self) -> None:
-        if self.binding.configuration.pipeline.reads_input:
+        pipeline = self.binding.configuration.pipeline
+        if pipeline.narrows:
+            self._narrow(pipeline)
+        if pipeline.reads_input:
             self._clocked(INPUT_POLICIES)
         self._audit_start()
         if not self._attempt():
             raise self._unusable()
         lasting = self.lane.lasting and self.translated.local is None and not self.endpoint.takes_form
         lasting = lasting and b"content-encoding" not in self.request.own
-        if len(self.candidates) == 1 and lasting:
+        if len(self.candidates) == 1 and lasting and not pipeline.narrows:
             assert self.target is not None
             self.request.course = Course(self, self.target, self.lane)
+
+    def _narrow(self, pipeline: Pipeline) -> None:
+        """Policies choose among the targets. Raises InputBlocked where they leave none."""
+        kept, decisions, refusal = narrowed(pipeline, self.subject or self.describe(), self.candidates)
+        self.candidates = kept
+        self.input_decisions = (*self.input_decisions, *decisions)
+        if refusal is not None:
+            raise refusal
 
     # Phase 6: send
 

@@ -50,6 +50,33 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     path: str = ""
 
 
+class Candidate(msgspec.Struct, frozen=True, gc=False):
+    """A target that could serve a request."""
+
+    id: str
+    provider: str
+    model: str
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """Which targets may serve a request: their numbers, in the order in which they are to be tried. Without any the
+    request is refused. `reason`, `detail` and `message` are as in `Ruling`; a choice that keeps all has no reason."""
+
+    kept: tuple[int, ...]
+    reason: str = ""
+    detail: str = ""
+    message: str = ""
+
+
+class Narrowing(msgspec.Struct, frozen=True):
+    """What a chain makes of the targets. `decisions` are those of policies that had something to say; where nothing is
+    kept the last of them refuses, and `message` is for the client."""
+
+    kept: tuple[int, ...]
+    decisions: tuple[Decision, ...] = ()
+    message: str = ""
+
+
 class Context(msgspec.Struct, frozen=True):
     """What an answer is judged by, besides its own texts.
 
@@ -126,6 +153,15 @@ class Pipeline(Protocol):
 
     def glance(self, body: bytes) -> Screening | None:
         """The input phase on a valid JSON body of which no policy has anything to say; None: `screen` must tell."""
+        ...
+
+    @property
+    def narrows(self) -> bool:
+        """Some policy chooses among targets."""
+        ...
+
+    def narrow(self, subject: Subject, targets: Sequence[Candidate]) -> Narrowing:
+        """Which targets may serve a request, and in which order they are tried. Never raises."""
         ...
 
     def overdue(self, phase: Phase) -> Screening:
@@ -257,6 +293,7 @@ class PolicyConfigError(ValueError):
 
 
 Hook = Callable[[Subject, View], Ruling]
+Chooser = Callable[[Subject, Sequence[Candidate]], Choice]
 S = TypeVar("S", bound=msgspec.Struct)
 
 _HOOKS = {Phase.INPUT: "on_request", Phase.OUTPUT: "on_completion"}
@@ -298,6 +335,11 @@ class Policy(Generic[S]):
     def check(cls, settings: S) -> list[Problem]:
         """Faults in `settings` that their types do not exclude; called before the policy is made."""
         return []
+
+    def chooser(self) -> Chooser | None:
+        """`on_targets`, where the policy defines it. It is asked after the input phase, with the targets that offer the
+        model, and must say the same for the same key, team, model and operation. Narrowed by settings."""
+        return getattr(self, "on_targets", None)
 
     def hook(self, phase: Phase) -> Hook | None:
         """What to call in this phase: `on_request` or `on_completion`, where the policy defines it."""

@@ -20,7 +20,18 @@ import msgspec
 from gateway.types import ALLOWED, Decision, Delivery, FailMode, Phase, Screening, Subject, TextPart, Verdict
 from policy import scan
 from policy.audit_logger import AuditLogger, AuditLoggerSettings
-from policy.base import NO_CONTEXT, Context, Hook, Pattern, Pipeline, Policy, PolicyConfigError, Problem
+from policy.base import (
+    NO_CONTEXT,
+    Candidate,
+    Context,
+    Hook,
+    Narrowing,
+    Pattern,
+    Pipeline,
+    Policy,
+    PolicyConfigError,
+    Problem,
+)
 from policy.citation_verifier import CitationVerifier
 from policy.dlp_filter import DlpFilter
 from policy.external_moderation import ExternalModeration, ExternalModerationSettings
@@ -36,7 +47,7 @@ from policy.response_rewriter import ResponseRewriter
 from policy.safety_filter import SafetyFilter
 from policy.secret_detector import SecretDetector
 from policy.stage import Stage
-from policy.steps import Clock, OnError, Step
+from policy.steps import Clock, Narrower, OnError, Step, narrow
 from policy.tool_validation import ToolValidation
 
 KINDS: dict[str, type[Policy[Any]]] = {
@@ -101,6 +112,7 @@ def compile_chain(
         oversight=oversight if isinstance(oversight, HumanOversightSettings) else None,
         incoming=incoming,
         outgoing=outgoing,
+        narrowers=tuple(_narrowers(policies, failure)),
     )
 
 
@@ -111,6 +123,14 @@ class _Failure(NamedTuple):
     def mode_for(self, settings: Any) -> FailMode:
         """A policy's own `on_error` is stronger than the gateway's fail mode."""
         return FailMode(getattr(settings, "on_error", "") or self.mode)
+
+
+def _narrowers(policies: Sequence[Policy[Any]], failure: _Failure) -> Iterable[Narrower]:
+    for policy in policies:
+        if (chooser := policy.chooser()) is not None:
+            monitors = getattr(policy.settings, "mode", "") == "monitor"
+            mode = failure.mode_for(policy.settings)
+            yield Narrower(policy.kind, chooser, mode, failure.on_error, monitors)
 
 
 def _stage(
@@ -199,6 +219,7 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
     oversight: HumanOversightSettings | None
     incoming: Stage
     outgoing: Stage
+    narrowers: tuple[Narrower, ...] = ()
 
     def __repr__(self) -> str:
         steps = [f"{stage.phase} {step.kind}" for stage in (self.incoming, self.outgoing) for step in stage.steps]
@@ -212,6 +233,13 @@ class ChainPipeline(msgspec.Struct, frozen=True, kw_only=True):
 
     def glance(self, body: bytes) -> Screening | None:
         return None if self.moderation is not None else self.incoming.glance(body)
+
+    @property
+    def narrows(self) -> bool:
+        return bool(self.narrowers)
+
+    def narrow(self, subject: Subject, targets: Sequence[Candidate]) -> Narrowing:
+        return narrow(self.narrowers, subject, targets)
 
     def overdue(self, phase: Phase) -> Screening:
         return (self.incoming if phase is Phase.INPUT else self.outgoing).overdue()

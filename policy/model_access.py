@@ -6,15 +6,16 @@ reads no text. The name judged is the one that the client asked for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from gateway.types import Operation, Phase, Subject
-from policy.base import INLINE_BYTES, Policy, Problem, Ruling, View
-from policy.names import NamePattern, matches_any
-from policy.outcome import Action, Message, Mode, outcome
+from policy.base import INLINE_BYTES, Candidate, Choice, Chooser, Policy, Problem, Ruling, View
+from policy.names import NamePattern, is_one_of, matches_any
+from policy.outcome import Action, Message, Mode, choice, outcome
 
 
 class ModelRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,6 +46,17 @@ class ModelAccessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         tuple[Operation, ...], Meta(description="Operations that may be used. Empty means all of them.")
     ] = ()
     teams: Annotated[tuple[ModelRule, ...], Meta(description="What differs for some teams.")] = ()
+    targets: Annotated[
+        tuple[NamePattern, ...],
+        Meta(description="Targets (ids or providers) that requests may go to; `*` as there. Empty means all of them."),
+    ] = ()
+    deny_targets: Annotated[
+        tuple[NamePattern, ...], Meta(description="Targets that requests may not go to, whatever `targets` says.")
+    ] = ()
+    prefer_targets: Annotated[
+        tuple[NamePattern, ...],
+        Meta(description="Targets that are tried before others, the first of these first, whatever the strategy."),
+    ] = ()
     action: Action = "block"
     mode: Mode = "enforce"
     message: Message = ""
@@ -56,15 +68,43 @@ class ModelAccess(Policy[ModelAccessSettings]):
     kind = "model-access"
     inline_bytes = INLINE_BYTES
     Settings = ModelAccessSettings
-    reasons = ("model-access.denied", "model-access.not-allowed", "model-access.operation")
+    reasons = ("model-access.denied", "model-access.not-allowed", "model-access.operation", "model-access.target")
     phases = (Phase.INPUT,)
 
     @classmethod
     def check(cls, settings: ModelAccessSettings) -> list[Problem]:
         """Something to judge by."""
-        if settings.allow or settings.deny or settings.operations or settings.teams:
+        lists = (settings.allow, settings.deny, settings.operations, settings.teams)
+        if any((*lists, settings.targets, settings.deny_targets, settings.prefer_targets)):
             return []
-        return [Problem("", "has nothing to judge by: give `allow`, `deny`, `operations` or `teams`")]
+        return [Problem("", "has nothing to judge by: give `allow`, `deny`, `operations`, `teams` or `targets`")]
+
+    def chooser(self) -> Chooser | None:
+        """Asked only where the settings name targets."""
+        settings = self.settings
+        return self.on_targets if settings.targets or settings.deny_targets or settings.prefer_targets else None
+
+    def on_targets(self, subject: Subject, targets: Sequence[Candidate]) -> Choice:
+        """Those that are allowed and not denied, the preferred ones first."""
+        settings = self.settings
+        allowed = settings.targets or ("*",)
+        kept = [
+            number
+            for number, one in enumerate(targets)
+            if is_one_of(one, allowed) and not is_one_of(one, settings.deny_targets)
+        ]
+        chosen = choice(
+            settings.action,
+            "model-access.target",
+            kept,
+            targets,
+            settings.message or "No target of this model may be used.",
+        )
+        return msgspec.structs.replace(chosen, kept=tuple(sorted(chosen.kept, key=lambda at: self._rank(targets[at]))))
+
+    def _rank(self, target: Candidate) -> int:
+        order = self.settings.prefer_targets
+        return next((place for place, name in enumerate(order) if is_one_of(target, (name,))), len(order))
 
     def on_request(self, subject: Subject, view: View) -> Ruling:
         """Refuse what is denied, and what is not allowed where there is a list of what is."""

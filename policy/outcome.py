@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from gateway.types import TextPart, Verdict
-from policy.base import Redaction, Ruling
+from policy.base import Candidate, Choice, Redaction, Ruling
 
 MAX_LISTED = 8
 
@@ -56,6 +56,14 @@ def outcome(
     if verdict is Verdict.ALLOW:
         return Ruling(verdict, reason, detail)
     return Ruling(verdict, reason, detail, message, tuple(redactions) if verdict is Verdict.REDACT else ())
+
+
+def choice(action: str, reason: str, kept: Sequence[int], targets: Sequence[Candidate], message: str) -> Choice:
+    """The choice for targets of which only some may be used. `warn` leaves all; a person is not asked about targets."""
+    gone = [one.id for number, one in enumerate(targets) if number not in kept]
+    if action == "warn":
+        kept = range(len(targets))
+    return Choice(tuple(kept), reason if gone else "", listed(gone), message)
 
 
 def listed(names: Iterable[str]) -> str:

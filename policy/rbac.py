@@ -7,15 +7,16 @@ itself. A request without a key, as on a loopback address, has the roles that ar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from gateway.types import Operation, Phase, Subject
-from policy.base import INLINE_BYTES, Policy, Problem, Ruling, View
-from policy.names import NamePattern, matches_any
-from policy.outcome import Action, Message, Mode, outcome
+from policy.base import INLINE_BYTES, Candidate, Choice, Chooser, Policy, Problem, Ruling, View
+from policy.names import NamePattern, is_one_of, matches_any
+from policy.outcome import Action, Message, Mode, choice, outcome
 
 
 class RbacRole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +41,10 @@ class RbacRole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     operations: Annotated[
         tuple[Operation, ...], Meta(description="Operations that the role may use. Empty means all of them.")
     ] = ()
+    targets: Annotated[
+        tuple[NamePattern, ...],
+        Meta(min_length=1, description="Targets (ids or providers) that the role may use; `*` as for teams."),
+    ] = ("*",)
 
 
 class RbacSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,7 +65,7 @@ class Rbac(Policy[RbacSettings]):
     kind = "rbac"
     inline_bytes = INLINE_BYTES
     Settings = RbacSettings
-    reasons = ("rbac.no-role", "rbac.model", "rbac.operation")
+    reasons = ("rbac.no-role", "rbac.model", "rbac.operation", "rbac.target")
     phases = (Phase.INPUT,)
 
     @classmethod
@@ -77,6 +82,19 @@ class Rbac(Policy[RbacSettings]):
         if not settings.roles and settings.default == "deny":
             problems.append(Problem("roles", "is empty, so that every request would be refused; give a role"))
         return problems
+
+    def chooser(self) -> Chooser | None:
+        """Asked only where a role has some targets only."""
+        return self.on_targets if any(role.targets != ("*",) for role in self.settings.roles) else None
+
+    def on_targets(self, subject: Subject, targets: Sequence[Candidate]) -> Choice:
+        """Those that a role may use which may also use the model and the operation."""
+        able = [role for role in self.settings.roles if _has(subject, role) and _may(subject, role)]
+        if not able:
+            return Choice(tuple(range(len(targets))))  # `on_request` has judged that
+        kept = [number for number, one in enumerate(targets) if any(is_one_of(one, role.targets) for role in able)]
+        sentence = self.settings.message or "No role of this key may use any target of this model."
+        return choice(self.settings.action, "rbac.target", kept, targets, sentence)
 
     def on_request(self, subject: Subject, view: View) -> Ruling:
         """Allow what any role of the subject allows."""
@@ -96,6 +114,10 @@ class Rbac(Policy[RbacSettings]):
     def _refuse(self, reason: str, detail: str, sentence: str) -> Ruling:
         settings = self.settings
         return outcome(settings.action, reason, detail, settings.message or sentence, mode=settings.mode)
+
+
+def _may(subject: Subject, role: RbacRole) -> bool:
+    return matches_any(subject.model, role.models) and (not role.operations or subject.operation in role.operations)
 
 
 def _has(subject: Subject, role: RbacRole) -> bool:

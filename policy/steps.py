@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from gateway.types import Decision, FailMode, Subject, Verdict
-from policy.base import INLINE_BYTES, Hook, Match, Ruling, View
+from gateway.types import Decision, FailMode, Phase, Subject, Verdict
+from policy.base import INLINE_BYTES, Candidate, Choice, Chooser, Hook, Match, Narrowing, Ruling, View
 
 STRICTNESS = {Verdict.ALLOW: 0, Verdict.REDACT: 1, Verdict.ESCALATE: 2, Verdict.BLOCK: 3}
 
@@ -81,6 +81,53 @@ class Step(msgspec.Struct, frozen=True):
     def decided(self, said: Verdict, ruling: Ruling, microseconds: int) -> Decision:
         """The ruling as a decision; `said` may be stricter than the ruling's own verdict."""
         return Decision(self.kind, self.allowed.phase, said, ruling.reason, ruling.detail, microseconds)
+
+
+class Narrower(msgspec.Struct, frozen=True):
+    """A policy that chooses among targets. An error in it is reported and means what the fail mode says."""
+
+    kind: str
+    choose: Chooser
+    fail_mode: FailMode
+    on_error: OnError
+    monitors: bool = False
+
+    def ask(self, subject: Subject, targets: Sequence[Candidate]) -> Choice:
+        """Its choice. Never raises."""
+        try:
+            choice = self.choose(subject, targets)
+            if len(set(choice.kept)) < len(choice.kept) or not set(choice.kept) <= set(range(len(targets))):
+                raise IndexError("a choice names a target twice, or one that does not exist")
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                self.on_error(self.kind, error)
+            kept = () if self.fail_mode is FailMode.BLOCK else tuple(range(len(targets)))
+            choice = Choice(kept, f"{self.kind}.error", message=f"The policy {self.kind} could not be evaluated.")
+        if self.monitors:
+            return msgspec.structs.replace(choice, kept=tuple(range(len(targets))))
+        return choice
+
+    def decided(self, choice: Choice) -> Decision:
+        """The choice as a decision of the input phase."""
+        verdict = Verdict.ALLOW if choice.kept else Verdict.BLOCK
+        return Decision(self.kind, Phase.INPUT, verdict, choice.reason, choice.detail)
+
+
+def narrow(narrowers: Sequence[Narrower], subject: Subject, targets: Sequence[Candidate]) -> Narrowing:
+    """What they say of the targets, each of what the one before it has left."""
+    left = tuple(range(len(targets)))
+    decisions: list[Decision] = []
+    for narrower in narrowers:
+        choice = narrower.ask(subject, [targets[number] for number in left])
+        left = tuple([left[number] for number in choice.kept])
+        if choice.reason:
+            decisions.append(narrower.decided(choice))
+        if not left:
+            if not choice.reason:
+                decisions.append(narrower.decided(choice))
+            message = choice.message or f"Policy {narrower.kind} lets this request go to none of the model's targets."
+            return Narrowing((), tuple(decisions), message)
+    return Narrowing(left, tuple(decisions))
 
 
 def both(one: Ruling, other: Ruling) -> Ruling:
