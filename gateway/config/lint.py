@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from gateway.config.load import LoadedConfiguration
 from gateway.config.problems import Problem, in_order
 from gateway.config.schema import SecretRef
+from gateway.downstream.certificate import CertificateInvalid
+from gateway.downstream.certificate import check as check_certificate
 from gateway.prices import price_of
 from gateway.secrets import read_secret
 from policy.external_moderation import ExternalModerationSettings
@@ -38,6 +40,7 @@ def lint(loaded: Sequence[LoadedConfiguration], environ: Mapping[str, str]) -> l
             *_missing_secrets(one, environ),
             *_clear_text(one),
             *_moderation(one, environ),
+            *_certificate(one),
             *_unpriced(one),
             *_redis(one, environ),
             *_unused(one),
@@ -103,6 +106,13 @@ def _redis(one: LoadedConfiguration, environ: Mapping[str, str]) -> Iterator[Pro
     settings = one.configuration.gateway.redis
     if settings is not None and (reason := missing_secret(settings.url_ref, environ)):
         yield one.problem("gateway.redis.url_ref", reason, "without it each machine's limits are its own")
+
+
+def _certificate(one: LoadedConfiguration) -> Iterator[Problem]:
+    try:
+        check_certificate(one.configuration.gateway.tls)
+    except CertificateInvalid as error:
+        yield one.problem("gateway.tls", str(error).removeprefix("gateway.tls: "), "the gateway would not start")
 
 
 def _unused(one: LoadedConfiguration) -> Iterator[Problem]:

@@ -807,7 +807,9 @@ class Gateway(Section, frozen=True):
     ip_allowlist: Annotated[
         tuple[Network, ...],
         Meta(
-            description="Addresses and networks that may connect. Empty: all.", extra_json_schema={"uniqueItems": True}
+            description="Addresses and networks that may connect, those of health checks included; behind a proxy of"
+            " `trusted_proxies`, its clients'. Empty: all.",
+            extra_json_schema={"uniqueItems": True},
         ),
     ] = ()
     trusted_proxies: Annotated[

@@ -100,6 +100,13 @@ def test_a_fetched_token_in_clear_text() -> None:
     assert lint(loaded[1:], {}) == []
 
 
+def test_a_certificate_that_cannot_be_used(tmp_path: Path, registry: Registry) -> None:
+    files = f"cert_file: {tmp_path}/c.pem, key_file: {tmp_path}/k.pem"
+    (found,) = warnings(registry, HEAD + TARGET % "" + f"gateway:\n  tls: {{{files}}}\n")
+    assert found.startswith("f0:6:8: warning: gateway.tls: ")
+    assert found.endswith("cannot be read: No such file or directory (the gateway would not start)")
+
+
 def test_settings_of_a_policy_that_never_runs(registry: Registry) -> None:
     text = HEAD + TARGET % "" + "policy:\n  word-list: {}\n"
     assert warnings(registry, text) == [
