@@ -36,7 +36,8 @@ Decode = Annotated[
     Meta(
         description="Look also at what each text says when it is read in other ways: base64, hex and percent decoded, "
         "invisible characters gone, look-alike letters and broken lines mended. Takes 20 to 300 µs for each KB. "
-        "Streams under `guard` are looked at as they stand."
+        "Streams under `guard` are looked at as they stand while they flow; what only another reading shows is refused "
+        "at their end."
     ),
 ]
 Message = Annotated[

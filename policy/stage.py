@@ -44,6 +44,12 @@ class _Hidden(NamedTuple):
     shown: TextPart
     matches: Sequence[Match]
 
+    def unseen(self, matches: Sequence[Match], plain: Sequence[Match]) -> list[Match]:
+        """Those of these matches in the reading that do not stand in the text as it is."""
+        spans = [(one, self.reading.span(one.start, one.end)) for one in matches]
+        own = [other for other in plain if other.part == self.part]
+        return [one for one, (start, end) in spans if not any(other.start < end and start < other.end for other in own)]
+
     def mapped(self, ruling: Ruling) -> Ruling:
         """A ruling on the reading as one on the text that it is a reading of."""
         redactions = []
@@ -194,11 +200,15 @@ class Stage:
         message = ""
         verdict = Verdict.ALLOW
         for step in self.steps:
-            if step.kind in decided:
-                decisions.append(decided[step.kind])
-                continue
             own = step.own(matches) if step.scans else ()
             veiled = [(one, theirs) for one in hidden if step.decodes and (theirs := step.own(one.matches))]
+            if step.kind in decided:
+                # It has judged the text as it flowed. What only another reading shows it has not seen.
+                veiled = [(one, left) for one, theirs in veiled if (left := one.unseen(theirs, own))]
+                own = ()
+                if not veiled:
+                    decisions.append(decided[step.kind])
+                    continue
             if step.scans and not own and not veiled and broken is None:
                 decisions.append(step.allowed)
                 continue

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from gateway.types import FailMode, Subject, TextPart, Verdict
+from gateway.types import FailMode, Screening, Subject, TextPart, Verdict
 from policy import scan
 from policy.base import Pattern, Pipeline, Policy, Redaction, Ruling, View
 from policy.compile import KINDS, compile_chain
@@ -151,3 +151,50 @@ def test_only_a_chain_that_guards_has_a_guard(pipeline_of: Callable[..., Pipelin
     pipeline = pipeline_of(redacting, streaming=streaming)
     assert pipeline.delivery == streaming
     assert pipeline.guard(Subject("r")) is None
+
+
+class TestOtherReadings:
+    """`decode` under `guard`: what flows is looked at as it stands, the whole in other readings too."""
+
+    SECRET = "falcon"
+    HIDDEN = "ZmFsY29uIGZsaWVzIGF0IG5vb24sIGNvbWUgYWxvbmU="  # the same in base64, and more
+
+    @pytest.fixture
+    def ended(self, build: Callable[..., Pipeline]) -> Callable[..., tuple[str, Screening]]:
+        def ended(text: str, **settings: Any) -> tuple[str, Screening]:
+            settings = {"terms": [self.SECRET], "phase": ["output"], "streaming": "guard", "decode": True, **settings}
+            pipeline = build({"dlp-filter": settings})
+            guard = pipeline.guard(Subject("r"))
+            assert guard is not None
+            sent = guard.feed(1, "message", "content", text) + guard.close(1)
+            return sent, pipeline.review(Subject("r"), [TextPart(text)], delivered=True, guard=guard)
+
+        return ended
+
+    @pytest.mark.parametrize("action", ["block", "redact"])
+    def test_what_is_hidden_is_refused_at_the_end(self, ended: Callable[..., Any], action: str) -> None:
+        sent, screening = ended(f"Look: {self.HIDDEN}.", action=action)
+        assert sent == f"Look: {self.HIDDEN}."
+        assert screening.verdict is Verdict.BLOCK
+        assert screening.decisions[0].reason == "dlp-filter.term"
+
+    def test_what_was_redacted_on_its_way_is_not_refused_for_its_other_readings(
+        self, ended: Callable[..., Any]
+    ) -> None:
+        sent, screening = ended(f"The {self.SECRET} f\u200blies.", action="redact")
+        assert self.SECRET not in sent
+        assert screening.verdict is Verdict.ALLOW
+        assert [one.verdict for one in screening.decisions] == [Verdict.REDACT]
+
+    def test_plain_and_hidden(self, ended: Callable[..., Any]) -> None:
+        sent, screening = ended(f"The {self.SECRET}: {self.HIDDEN}.", action="redact")
+        assert self.SECRET not in sent
+        assert screening.verdict is Verdict.BLOCK
+
+    def test_only_where_it_is_asked_for(self, ended: Callable[..., Any]) -> None:
+        _, screening = ended(f"Look: {self.HIDDEN}.", decode=False)
+        assert screening.verdict is Verdict.ALLOW
+
+    def test_under_monitor(self, ended: Callable[..., Any]) -> None:
+        _, screening = ended(f"Look: {self.HIDDEN}.", mode="monitor")
+        assert (screening.verdict, screening.decisions[0].reason) == (Verdict.ALLOW, "dlp-filter.term")
