@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
-
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from gateway.errors import InvalidRequest, Overloaded
+
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
 
 MIN_LENGTH: Final = 10
 MAX_LENGTH: Final = 200
@@ -33,7 +34,7 @@ class Passwords:
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         """`hasher` defaults to argon2-cffi's parameters, the second recommended option of RFC 9106, section 4."""
-        self._hasher = hasher or PasswordHasher()
+        self._given = hasher
         self._pool = ThreadPoolExecutor(AT_ONCE, "password")
         self._under_way = 0
         self._nobody: str | None = None
@@ -56,7 +57,17 @@ class Passwords:
         """No more passwords."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    @cached_property
+    def _hasher(self) -> PasswordHasher:
+        if self._given is not None:
+            return self._given
+        from argon2 import PasswordHasher  # when the first password comes: no start waits for it
+
+        return PasswordHasher()
+
     def _verify(self, password: str, hash: str | None) -> bool:
+        from argon2.exceptions import InvalidHashError, VerificationError
+
         if self._nobody is None:
             self._nobody = self._hasher.hash(b"nobody's password")
         try:

@@ -156,8 +156,8 @@ async def test_it_answers_on_a_socket_for_this_user_only(
 ) -> None:
     control = start()
     slots = WorkerSlots(run_folder, 0)
-    slots.publish(state=WorkerState.READY, keys_revision=0, configuration="ab" * 32, heartbeat=time.time())
     async with client(run_folder) as session:
+        slots.publish(state=WorkerState.READY, keys_revision=0, configuration="ab" * 32, heartbeat=time.time())
         assert stat.S_IMODE((run_folder / "control.sock").stat().st_mode) == 0o600
         async with session.get("/api/v1/status") as answer:
             assert (answer.status, answer.content_type) == (200, "application/json")
