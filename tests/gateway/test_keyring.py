@@ -14,7 +14,7 @@ import pytest
 from gateway.control.feed import KeyLog
 from gateway.key_log import Delete, Mark, Put, encode_lines
 from gateway.keyring import HEARTBEAT_SECONDS, MAX_WORKERS, Keyring, WorkerSlots, WorkerState, WorkerStatus
-from gateway.types import GatewayKey
+from gateway.types import GatewayKey, Scope
 
 NOW = 1_750_000_000.0
 
@@ -65,6 +65,7 @@ def test_every_field_survives_the_log(path: Path, key_log: KeyLog, ring: Keyring
     full = GatewayKey(
         "gk_full", bytes(range(32)), "kt_gk_abcdef", "naïve “name”\n", 7, "config", "team", "owner",
         frozenset(("b", "a")), 1, 2, 3, 4.5, 1.25, NOW + 0.1, NOW + 0.2,
+        Scope("team", "team_1", "team", 1 << 20, 5, 6, 7, 8),
     )  # fmt: skip
     assert None not in msgspec.structs.astuple(full)
     key_log.append(2, [full], [])
