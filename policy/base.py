@@ -303,7 +303,8 @@ class Policy(Generic[S]):
     """One policy of a chain, made once from its settings.
 
     A policy that has `patterns` is asked only where one of them matched; a policy that has none is asked every time.
-    It has no state that a request changes: the same object serves all requests, in any thread.
+    It has no state by which one request could change what is said of another: the same object serves all requests, in
+    any thread.
 
     Settings of these names are obeyed for every policy that has them, without a word of its own: `mode` (`monitor`:
     what it says is recorded and nothing comes of it), `decode` (its patterns are looked for in other readings of each

@@ -8,6 +8,7 @@ a phrase cannot be split over two of them. What it cannot know is whether a plai
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -21,9 +22,14 @@ from policy.base import Policy, Problem, Ruling, View
 from policy.injection_rules import Rule, Rules
 from policy.normalise import Reading, readings
 from policy.outcome import Action, Message, Mode, Role, listed, outcome, places
+from policy.text import encode
 
 if TYPE_CHECKING:
     from policy.injection_model import Model
+
+REMEMBERED = 8192
+"""Of so many texts it is remembered, by a digest, what was said of them: 2 MB. Each operation on the table is atomic,
+so that threads may share it."""
 
 Sensitivity = Literal["low", "medium", "high"]
 _LEVELS: tuple[Sensitivity, ...] = ("low", "medium", "high")
@@ -108,6 +114,7 @@ class PromptInjection(Policy[PromptInjectionSettings]):
         typos.load()
         self._rules = Rules() if settings.rules else None
         self._model = (model or _model()) if settings.model else None
+        self._known: dict[tuple[bytes, float, bool], str | None] = {}
 
     @classmethod
     def check(cls, settings: PromptInjectionSettings) -> list[Problem]:
@@ -160,7 +167,22 @@ class PromptInjection(Policy[PromptInjectionSettings]):
         return "hidden-text" if what is None and reading.smuggled >= SMUGGLED else what
 
     def _reason(self, text: str, least: float, untrusted: bool) -> str | None:
-        """The last word of the reason why a text, read in one way, is an attack."""
+        """The last word of the reason why a text, read in one way, is an attack. What was said of a text is remembered:
+        an agent sends its whole history with every request, and judging takes fifty times as long as the digest."""
+        data = encode(text)
+        key = (hashlib.blake2b(data, digest_size=20).digest(), least, untrusted)
+        known = self._known
+        try:
+            return known[key]
+        except KeyError:
+            pass
+        what = self._new_reason(text, least, untrusted)
+        if len(known) >= REMEMBERED:
+            known.clear()
+        known[key] = what
+        return what
+
+    def _new_reason(self, text: str, least: float, untrusted: bool) -> str | None:
         rules = list(self._rules.matching(text)) if self._rules is not None else []
         if (strongest := max(rules, key=lambda rule: rule.points, default=None)) and strongest.strong:
             return strongest.reason

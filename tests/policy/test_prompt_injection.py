@@ -12,7 +12,7 @@ from gateway.types import Subject, TextPart, Verdict
 from policy import injection_model
 from policy.base import View
 from policy.injection_rules import RULES, Rules
-from policy.prompt_injection import PromptInjection, PromptInjectionSettings
+from policy.prompt_injection import REMEMBERED, PromptInjection, PromptInjectionSettings
 from policy.scan import Engine
 from tests.policy.evasions import BENIGN, EVASIONS
 
@@ -166,3 +166,29 @@ def test_the_score_is_the_sum_of_the_weights() -> None:
     indices = [features.four, features.six, features.words, features.pairs, features.triples]
     total = sum(int(model.table[index].astype(int).sum()) for index in indices)
     assert model.score(text) == pytest.approx(total / injection_model.size(features.length) * model.scale + model.bias)
+
+
+def test_what_was_said_of_a_text_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = PromptInjection(PromptInjectionSettings())
+    attack, plain = [TextPart(ATTACK, "user")], [TextPart("What is the weather like in Oslo?", "user")]
+    first = [policy.on_request(Subject("r"), View(texts)) for texts in (attack, plain)]
+    assert [one.verdict for one in first] == [Verdict.BLOCK, Verdict.ALLOW]
+    judged: list[str] = []
+    anew = PromptInjection._new_reason
+
+    def noted(self: PromptInjection, text: str, least: float, untrusted: bool) -> str | None:
+        judged.append(text)
+        return anew(self, text, least, untrusted)
+
+    monkeypatch.setattr(PromptInjection, "_new_reason", noted)
+    assert [policy.on_request(Subject("r"), View(texts)) for texts in (attack, plain)] == first
+    assert judged == []
+    policy.on_request(Subject("r"), View([TextPart(ATTACK, "tool")]))
+    assert judged  # the same words from a tool are judged by themselves
+
+
+def test_only_so_many_texts_are_remembered() -> None:
+    policy = PromptInjection(PromptInjectionSettings())
+    policy._known.update({(b"%d" % number, 0.0, False): None for number in range(REMEMBERED)})
+    policy.on_request(Subject("r"), View([TextPart("Something new.")]))
+    assert 0 < len(policy._known) < REMEMBERED

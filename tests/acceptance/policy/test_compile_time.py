@@ -1,5 +1,5 @@
-"""A chain of all kinds, each as it is by default, is compiled in less than two seconds: so long a new configuration takes
-to come into force."""
+"""A chain of all kinds, each as it is by default, is compiled in less than two seconds: so long a new configuration
+takes to come into force."""
 
 from __future__ import annotations
 

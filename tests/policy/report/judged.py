@@ -50,7 +50,11 @@ def pieces(text: str, size: int) -> Iterator[str]:
 
 
 def _median(chain: Pipeline, texts: Iterable[str]) -> float:
-    return statistics.median(min(_timed(lambda text=text: screened(chain, text)) for _ in range(7)) for text in texts)  # type: ignore[misc]
+    """Each time the text ends in another letter: what a policy remembers of a text must not help it."""
+    return statistics.median(
+        min(_timed(lambda text=text[:-1] + letter: screened(chain, text)) for letter in "etaoins")  # type: ignore[misc]
+        for text in texts
+    )
 
 
 def _timed(call: Callable[[], object]) -> float:
