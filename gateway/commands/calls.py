@@ -189,6 +189,27 @@ class Here:
             await store.close()
 
 
+def new_setup_link(store: str | None) -> str | None:
+    """A new set-up link for a store of this machine, or None where there are users. Leaves the process when the store
+    refuses."""
+    from gateway.control.settings import InForce
+    from gateway.control.setup_link import new_link
+    from gateway.control.store.errors import StoreError
+    from gateway.control.store.store import Store
+
+    async def make() -> str | None:
+        opened = await Store.open(store or store_url(state_folder()), create=True)
+        try:
+            return await new_link(opened, InForce(_some_run_folder()).settings.base_url)
+        finally:
+            await opened.close()
+
+    try:
+        return asyncio.run(make())
+    except StoreError as error:
+        fail(str(error))
+
+
 class _Source:
     """A control process that is none: there is only its store."""
 

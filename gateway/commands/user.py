@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from gateway.commands.calls import chosen, options
+from gateway.commands.calls import chosen, new_setup_link, options
 from gateway.commands.output import EXIT_USAGE, fail, show, show_json
 from gateway.commands.parameters import Duration, Label
 
@@ -46,6 +46,21 @@ def create(
     """
     body = {"email": email, "name": name or email, "role": role, "teams": list(teams)}
     _print_invitation(chosen(api, store)("create_user", body=body), as_json=as_json)
+
+
+@group.command("setup-link")
+@click.option("--store", metavar="URL", help="This machine's store.  [default: $KT_STORE_URL, else a file]")
+def setup_link(store: str | None) -> None:
+    """Print a new link by which the first user, an owner, is made in the console. It works once, for a day.
+
+    \b
+    Examples:
+      kt user setup-link
+    """
+    link = new_setup_link(store)
+    if link is None:
+        fail("there are users already; sign in, or invite somebody with `kt user create`")
+    click.echo(link)
 
 
 @group.command("list")

@@ -112,6 +112,16 @@ def test_users(run: Run, place: list[str]) -> None:
     assert (missing.exit_code, "there is no user" in missing.stderr) == (1, True)
 
 
+def test_a_set_up_link_while_there_is_nobody(run: Run) -> None:
+    first, second = run("user", "setup-link"), run("user", "setup-link")
+    for made in (first, second):
+        assert re.fullmatch(r"http://localhost:41002/console/setup\?token=\S{43}\n", made.stdout), made.output
+    assert first.stdout != second.stdout
+    told(run, "user", "create", "--email", "ada@example.org", "--role", "owner")
+    refused = run("user", "setup-link")
+    assert (refused.exit_code, "there are users already" in refused.stderr) == (1, True)
+
+
 def test_teams(run: Run, place: list[str]) -> None:
     told(run, "user", "create", "--email", "ada@example.org", *place)
     made = told(run, "team", "create", "sales", "--models", "gpt-4o,o3", "--max-rpm", "60", *place)

@@ -46,7 +46,7 @@ export function signInPage({ done }) {
       h("div", { class: "form" },
         h("div", {}, h("h1", {}, "Sign in"), h("p", { class: "soft" }, "to the gateway's console")),
         methods.setup_needed && notice("note", "Nobody has an account yet. Open the set-up link that the gateway printed when it started; ",
-          h("code", {}, "kt gateway setup-link"), " prints a new one."),
+          h("code", {}, "kt user setup-link"), " prints a new one."),
         methods.oidc && linkButton(`Continue with ${methods.oidc.name}`, `${methods.oidc.start}?next=${encodeURIComponent(next)}`, { kind: methods.password ? "wide" : "main wide" }),
         methods.oidc && methods.password && h("div", { class: "or" }, "or"),
         signIn),
