@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from gateway.audit.checkpoint import key_id, read_public_key
+from gateway.audit.checkpoint import CHECKPOINTS, key_id, read_public_key
 from gateway.audit.layout import MANIFEST
 from gateway.audit.segments import names_in
 from gateway.control.events.query import Query
@@ -50,7 +50,7 @@ def _state(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         names = []
     files = [folder / str(name) for name in names]
-    checkpoints = folder / "checkpoints.jsonl"
+    checkpoints = folder / CHECKPOINTS
     return {
         "segments": len(names),
         "open": sum(1 for file in files if file.stat().st_mode & _SEALED_MODE),
@@ -83,7 +83,8 @@ async def verify(call: Call) -> shapes.AuditReport:
 async def _run(folder: Path) -> bytes:
     arguments = [*_ARGUMENTS, str(folder)]
     public = folder.parent / "audit-key.pub"
-    if public.exists():
+    # The key is there from the start, the first checkpoint a minute later: until then there is nothing to compare with.
+    if public.exists() and (folder / CHECKPOINTS).exists():
         arguments += ["--public-key", str(public)]
     process = await asyncio.create_subprocess_exec(
         sys.executable,

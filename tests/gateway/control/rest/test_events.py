@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from gateway.audit.checkpoint import private_key
 from gateway.control.events.service import MAX_LISTENERS
 from gateway.control.identity.roles import Role
 from gateway.control.rest.event_table import EVENT_ROUTES
@@ -182,7 +183,7 @@ async def test_the_overview(auditor: Caller, log: Log) -> None:
     log.exchange("req_2", 30, **BLOCKED)
     await until_there(auditor, 2)
     async with asyncio.timeout(PATIENCE):
-        while (told := (await auditor("GET", "/overview?range=1h")).body)["index"]["behind"]:
+        while (told := (await auditor("GET", "/overview?range=1h")).body)["index"]["behind"]:  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # as often as one asks
     assert (told["total"]["requests"], told["total"]["blocked"], told["before"]["requests"]) == (2, 1, 0)
     assert told["latency"]["added"]["p50_ms"] == pytest.approx(0.4, rel=0.05)
@@ -269,3 +270,12 @@ def _names(told: Any) -> Any:
     if isinstance(told, dict):
         return {name: _names(value) for name, value in told.items()}
     return [_names(one) for one in told] if isinstance(told, list | tuple) else None
+
+
+async def test_a_log_without_its_first_checkpoint_is_whole(auditor: Caller, log: Log) -> None:
+    """The public key is there from the first second, and nothing is signed before the first minute is over."""
+    log.exchange("req_1")
+    private_key(log.folder.parent / "audit-key.pem")
+    assert (log.folder.parent / "audit-key.pub").exists()
+    report = (await auditor("POST", "/audit/verify")).body
+    assert (report["whole"], report["signed"]) == (True, None)

@@ -30,7 +30,7 @@ export function auditPage(page, context) {
       const report = await api.post("/audit/verify");
       const took = ((performance.now() - begun) / 1000).toFixed(1);
       show(verdict, report.whole
-        ? notice("good", h("strong", {}, "The log is whole. "), `${plural(report.records, "record")} in ${plural(report.segments, "segment")}${report.signed === null ? "" : `, ${number(report.signed)} under signed checkpoints`}, read in ${took} s.`)
+        ? notice("good", h("strong", {}, "The log is whole. "), `${plural(report.records, "record")} in ${plural(report.segments, "segment")}${report.signed === null ? ", without signed checkpoints to compare with" : `, ${number(report.signed)} under signed checkpoints`}, read in ${took} s.`)
         : notice("bad", h("strong", {}, "The log is not whole. "), `${plural(report.faults.length, "place")}:`, h("ul", {}, report.faults.map((one) => h("li", {}, `${one.fault}: ${one.file}${one.line === null ? "" : `, line ${one.line}`}. ${one.message}`)))));
     } catch (error) {
       show(verdict, failed(error, verify));
