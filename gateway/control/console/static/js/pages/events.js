@@ -20,6 +20,7 @@ export function eventsPage(page, context) {
   const address = new URLSearchParams(location.search);
   const filter = Object.fromEntries(FIELDS.map((name) => [name, address.get(name) || ""]));
   const filters = h("div", { class: "filters", role: "search", "aria-label": "Filter events" });
+  const picks = h("div", { class: "picks" });
   const place = h("section", { class: "card", "aria-label": "Events" });
   const state = h("span", {});
   let paused = false;
@@ -35,9 +36,15 @@ export function eventsPage(page, context) {
   } });
   show(page, head("Events", "Every request that went through the gateway, as the audit log has it.", state, pause), filters, place);
   context.leaving.push(() => stop());
+  search();
   build();
   reload();
   if (address.get("event")) detail(address.get("event"));
+
+  /** The field is there before the choices are, and stays when they come: somebody may be typing. */
+  function search() {
+    show(filters, searchField("Request id", filter.request, (text) => set("request", text)), picks);
+  }
 
   async function build() {
     let names = {};
@@ -57,8 +64,7 @@ export function eventsPage(page, context) {
     const of = (name) => (names[name] || []).slice(0, 200).map((row) => [row.name, row.label]);
     const some = (name, words) => (of(name).length > 1 || filter[name]) && pick(name, words, of(name));
     show(
-      filters,
-      searchField("Request id", filter.request, (text) => set("request", text)),
+      picks,
       pick("verdict", "Every verdict", Object.entries(VERDICTS).map(([value, [words]]) => [value, words])),
       pick("outcome", "Every outcome", Object.keys(OUTCOMES).map((value) => [value, value])),
       pick("status", "Every status", [["2xx", "2xx"], ["4xx", "4xx"], ["5xx", "5xx"], ["401", "401"], ["409", "409"], ["429", "429"]]),
@@ -133,6 +139,7 @@ export function eventsPage(page, context) {
   function clear() {
     for (const name of FIELDS) filter[name] = "";
     history.replaceState(null, "", "/console/events");
+    search();
     build();
     reload();
   }
