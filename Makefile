@@ -27,7 +27,7 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --g
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --build-deps-for editable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-system deploy-tools docs run test acceptance screenshots test-image sdk-matrix policy-report lint format types bench bench-micro bench-sockets loadtest soak audit sbom lock clean
+.PHONY: help setup setup-dev setup-system deploy-tools docs run test acceptance autobahn screenshots test-image sdk-matrix policy-report lint format types bench bench-micro bench-sockets loadtest soak audit sbom lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -59,7 +59,10 @@ test: $(DEV) node-sdk ## Run the whole test suite but the container image and wh
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore tests/acceptance $(PYTEST_ARGS)
 
 acceptance: $(DEV) node-sdk axe ## Run the heavy tests, with real servers and long runs (PostgreSQL, Redis: make setup-system)
-	$(BIN)/python -m pytest tests/acceptance $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" tests/acceptance $(PYTEST_ARGS)
+
+autobahn: $(DEV) ## Run Autobahn|Testsuite's WebSocket client, all 517 cases (Python 2.7 needed; a quarter of an hour)
+	$(BIN)/python -m pytest -m slow tests/acceptance/websocket $(PYTEST_ARGS)
 
 screenshots: $(DEV) ## Picture every page of the console into docs/images (Chromium needed: make setup-system)
 	$(BIN)/python -m tests.acceptance.console.screenshots docs/images

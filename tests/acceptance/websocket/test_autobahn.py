@@ -16,6 +16,9 @@ LARGEST = 64 * 1024 * 1024
 """Bytes of a message: group 9 sends 16 MiB."""
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.mark.timeout(600)
 async def test_the_protocol(tmp_path: Path) -> None:
     """Framing, pings, reserved bits, fragments, UTF-8, closing, limits: through a gateway as a user runs it."""
