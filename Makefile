@@ -58,8 +58,10 @@ deploy-tools: .tools/bin/helm .tools/bin/compose-parse ## Build helm and the Com
 test: $(DEV) node-sdk ## Run the whole test suite but the container image and what acceptance runs
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --ignore tests/acceptance $(PYTEST_ARGS)
 
+# The browser runs an event loop of its own, which the other tests could not bear in their process.
 acceptance: $(DEV) node-sdk axe ## Run the heavy tests, with real servers and long runs (PostgreSQL, Redis: make setup-system)
-	$(BIN)/python -m pytest -m "not slow" tests/acceptance $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" --ignore tests/acceptance/console tests/acceptance $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/acceptance/console $(PYTEST_ARGS)
 
 autobahn: $(DEV) ## Run Autobahn|Testsuite's WebSocket client, all 517 cases (Python 2.7 needed; a quarter of an hour)
 	$(BIN)/python -m pytest -m slow tests/acceptance/websocket $(PYTEST_ARGS)

@@ -70,7 +70,10 @@ COUNTED_UNASKED = ("mistral",)
 """Providers that refuse `stream_options`."""
 OWN_FIELDS = ("x-request-id", "cache-control", "content-length", "transfer-encoding", "date", "x-accel-buffering")
 """Fields of an answer that are the gateway's to set."""
-DROPPED_FIELDS = ("alt-svc", "strict-transport-security", "set-cookie", "nel", "report-to")
+DROPPED_FIELDS = (
+    *("alt-svc", "strict-transport-security", "set-cookie", "nel", "report-to"),
+    *("access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers"),
+)
 """Fields of a provider's answer that concern the provider's host, not the gateway's."""
 
 
@@ -260,7 +263,7 @@ def _audit_rows(stand: Stand, wanted: Iterable[str]) -> Mapping[str, Mapping[str
     deadline = time.monotonic() + PATIENCE
     while missing and time.monotonic() < deadline:
         for row in stand.follower.poll():
-            if row["finished_at"]:
+            if row["kind"] == "exchange" and row["finished_at"]:
                 stand.rows[row["attributes"].get("client_request_id", "")] = row  # type: ignore[attr-defined]
         missing -= set(stand.rows)
     assert not missing, f"not in the audit log: {sorted(missing)[:5]} and others, {len(missing)} in all"
