@@ -10,7 +10,7 @@ import contextlib
 import csv
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -43,7 +43,7 @@ async def events(call: Call) -> dict[str, Any]:
     wanted = await _filter(call)
     before = None if call.query.cursor is None else _cursor(call.query.cursor)
     found, following = await _ask(call, lambda query: query.page(wanted, call.query.limit, before))
-    labels = await _labels(call)
+    labels = await _labels(call, {one["key"] for one in found if one["key"]})
     return {"data": [_event(one, labels) for one in found], "next": None if following is None else str(following)}
 
 
@@ -58,7 +58,7 @@ async def event(call: Call) -> dict[str, Any]:
         raise NotFound("There is no such event; it may not have ended yet, or be older than what is kept.")
     shown = ("client", "policy_version", "attributes", "bytes_sent", "decisions", "records")
     return {
-        "event": _event({**found, "notes": len(found["notes"])}, await _labels(call)),
+        "event": _event({**found, "notes": len(found["notes"])}, await _labels(call, {found["key"]} - {None})),
         **{name: found[name] for name in shown},
         "notes": found["notes"],
     }
@@ -101,7 +101,7 @@ async def live(call: Call) -> web.StreamResponse:
                     await response.write(b": nothing new\n\n")
                 elif matches(one):
                     if one["key"] and one["key"] not in labels:
-                        labels = await _labels(call)
+                        labels = await _labels(call, {one["key"]})
                     shown = orjson.dumps(_event(one, labels))
                     await response.write(b"event: event\nid: %b\ndata: %b\n\n" % (one["id"].encode(), shown))
     return response
@@ -247,25 +247,27 @@ def _unavailable() -> Overloaded:
 
 
 class _Labels(msgspec.Struct):
-    """The names of keys, as they were a moment ago."""
+    """The names of keys, as they were a moment ago; `absent` are keys that had none then."""
 
     store_id: str
     until: float
     names: dict[str, str]
+    absent: set[str] = msgspec.field(default_factory=set)
 
 
 _kept: dict[str, _Labels] = {}
 _LABELS_SECONDS: Final = 2.0
 
 
-async def _labels(call: Call) -> dict[str, str]:
-    """The names that people gave the keys, by id."""
+async def _labels(call: Call, needed: Collection[str] = ()) -> dict[str, str]:
+    """The names that people gave the keys, by id. Asked anew for a key that is `needed` and was made just now."""
     store, now = call.store, time.monotonic()
     known = _kept.get(store.id)
-    if known is None or known.until < now:
+    if known is None or known.until < now or not known.names.keys() | known.absent >= set(needed):
         records = await store.list_keys()
         names = {record.key.id: record.key.name for record in records}
         known = _kept[store.id] = _Labels(store.id, now + _LABELS_SECONDS, names)
+        known.absent.update(set(needed) - names.keys())
     return known.names
 
 

@@ -279,3 +279,14 @@ async def test_a_log_without_its_first_checkpoint_is_whole(auditor: Caller, log:
     assert (log.folder.parent / "audit-key.pub").exists()
     report = (await auditor("POST", "/audit/verify")).body
     assert (report["whole"], report["signed"]) == (True, None)
+
+
+async def test_the_name_of_a_key_that_was_made_a_moment_ago(auditor: Caller, house: House, log: Log) -> None:
+    """Names are kept for a moment; a key that came since is looked up all the same, and one that nobody has is not."""
+    await own_key(house, "auditor@example.com", "older")
+    log.exchange("req_1", key="key_of_nobody")
+    assert (await until_there(auditor, 1)).body["data"][0]["key_name"] is None
+    key = await own_key(house, "auditor@example.com", "newer")
+    log.exchange("req_2", key=key)
+    newest, oldest = (await until_there(auditor, 2)).body["data"]
+    assert (newest["key_name"], oldest["key_name"]) == ("newer", None)
