@@ -260,6 +260,7 @@ def _configuration(
         "providers": {"targets": targets},
         "policies": {"chain": chain},
         "policy": policy,
+        "gateway": {"connection_pool": {"max_connections": 4096}},
     }
 
 

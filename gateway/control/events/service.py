@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import queue
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +29,7 @@ from gateway.control.events.schema import nothing, open_for_reading
 
 LOOK_SECONDS: Final = 0.2
 """Between two looks at the log; its writer looks every 50 ms."""
+NICENESS: Final = 10
 RETRY_SECONDS: Final = 2.0
 RETIRE_SECONDS: Final = 300.0
 MAX_WAITING: Final = 500
@@ -157,6 +160,7 @@ class Events:
 
     def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
         """The thread's whole life."""
+        _yield_to_others()
         while not self._stopping.is_set():
             try:
                 with contextlib.closing(Indexer(self.audit_folder, self._path)) as indexer:
@@ -212,3 +216,11 @@ async def follow(listener: Listener, pause_seconds: float) -> AsyncIterator[dict
             yield None
         else:
             yield event
+
+
+def _yield_to_others() -> None:
+    """Let this thread have what processor time is left over: an event costs it as much as the worker takes to serve a
+    request, and figures may come later than answers. On Linux a priority is a thread's own (setpriority(2))."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
