@@ -123,10 +123,11 @@ class GatewayProcess:
         finally:
             connection.close()
 
-    def audit_records(self) -> list[dict[str, Any]]:
-        """The records that have reached the audit log, in order."""
+    def audit_records(self, kind: str = "exchange") -> list[dict[str, Any]]:
+        """What has reached the audit log of one kind, in order. Beside exchanges there are changes: of a key made by a
+        test, for one, whenever the control process comes to it."""
         lines = self.kt("audit", "export").stdout.splitlines()
-        return [orjson.loads(line) for line in lines]
+        return [row for row in map(orjson.loads, lines) if row["kind"] == kind]
 
     def wait_until_ready(self) -> None:
         """Return once `/readyz` answers 200; raise when the gateway ends before, or after `PATIENCE` seconds."""

@@ -363,12 +363,14 @@ frames_of_all_kinds = st.one_of(
 @given(st.lists(frames_of_all_kinds, min_size=1, max_size=8))
 def test_wsproto_is_of_the_same_opinion(frames: list[bytes]) -> None:
     """The same messages from the same bytes, and the same refusals; but it sees in the middle of a message what we see
-    at its end."""
+    at its end, and does not know 1014 (IANA's registry of close codes)."""
     data = b"".join(frames) + masked_frame(0x80, b"")
     found, expected = ours(data), opinion(data)
     if expected[-1] == (CLOSE, 1007):
         before = len(expected) - 1
         assert found[:before] == expected[:-1]
         assert all(isinstance(kind, int) for kind, _ in found[before:])
+    elif (CLOSE, 1014) in found:
+        assert [*found[:-1], (CLOSE, 1002)] == expected
     else:
         assert found == expected

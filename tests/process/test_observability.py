@@ -173,7 +173,7 @@ def test_no_key_no_prompt_and_no_secret_is_written_anywhere(tmp_path: Path) -> N
                 wire.send(f"GET /healthz HTTP/1.1\r\nhost: localhost\r\nauthorization {PROMPT}\r\n\r\n".encode())
                 assert wire.answer()[0] == 400
             pages = control(gateway, "/metrics") + control(gateway, "/api/v1/status") + gateway.get("/readyz")[1]
-            assert len([row for row in gateway.audit_records() if row.get("key")]) == len(script) + 1
+            assert len([row for row in gateway.audit_records() if row["key"]]) == len(script) + 1
             files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
             said = gateway.kt("gateway-key", "show", "canary", "--json").stdout.encode()
         files.update({path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()})

@@ -76,7 +76,7 @@ def test_from_the_set_up_link_to_the_audit_log(gateway: GatewayProcess) -> None:
     assert models(gateway, key) == []
 
     def recorded() -> list[str]:
-        actions = [one["action"] for one in gateway.audit_records() if one["kind"] == "change"]
+        actions = [one["action"] for one in gateway.audit_records("change")]
         return actions if "gateway_key.revoke" in actions else []
 
     assert until(recorded) == [
