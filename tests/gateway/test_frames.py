@@ -7,7 +7,7 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
@@ -361,6 +361,7 @@ frames_of_all_kinds = st.one_of(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(frames_of_all_kinds, min_size=1, max_size=8))
+@example([masked_frame(0x81, b"text"), masked_frame(0x88, b"\x03\xf6")])
 def test_wsproto_is_of_the_same_opinion(frames: list[bytes]) -> None:
     """The same messages from the same bytes, and the same refusals; but it sees in the middle of a message what we see
     at its end, and does not know 1014 (IANA's registry of close codes)."""
